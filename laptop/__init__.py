@@ -1,0 +1,1 @@
+"""Laptop mode: real servers, migrations, functions and edge under one supervisor (`./task dev`)."""
