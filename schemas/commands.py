@@ -1,0 +1,191 @@
+"""The one table of commands: WebSocket type, NATS subject tail and HTTP route.
+
+The edge routes by it, the functions bind to it, `schemas.generate` documents it.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from schemas import auth, messages, users
+from schemas.errors import ErrorCode
+from schemas.types import Empty, Model
+
+Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
+ModelType = type[Model]
+API_PREFIX = "/api/v1"
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """`path` is below `/api/v1`.
+
+    Its `{name}` parts are fields of the request, as are query (GET, DELETE) and body.
+    """
+
+    method: Method
+    path: str
+    status: int = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One command.
+
+    type: `<domain>.<verb>`, the WebSocket `type` and the tail of `im.v1.cmd.<uid>.<domain>.<verb>`.
+    function: name of the function that serves it, which is also its NATS queue group.
+    anonymous: nobody is logged in; the acting user is 0, and only the edge may send it (over HTTP).
+    deadline_ms: how long the edge waits before it answers `unknown_outcome`.
+    """
+
+    type: str
+    function: str
+    request: ModelType
+    reply: ModelType
+    summary: str
+    route: Route | None = None
+    aliases: tuple[str, ...] = ()
+    anonymous: bool = False
+    errors: tuple[ErrorCode, ...] = ()
+    deadline_ms: int = 5_000
+
+
+COMMANDS: tuple[Command, ...] = (
+    Command(
+        "auth.register",
+        "auth",
+        auth.Register,
+        users.Me,
+        "Create an account",
+        Route("POST", "/auth/register", 201),
+        anonymous=True,
+        errors=("conflict", "forbidden"),
+    ),
+    Command(
+        "auth.login",
+        "auth",
+        auth.Login,
+        auth.Tokens,
+        "Log in on a device",
+        Route("POST", "/auth/login"),
+        anonymous=True,
+        errors=("unauthenticated", "rate_limited"),
+    ),
+    Command(
+        "auth.refresh",
+        "auth",
+        auth.Refresh,
+        auth.Tokens,
+        "Trade a refresh token for a new pair",
+        Route("POST", "/auth/refresh"),
+        anonymous=True,
+        errors=("unauthenticated",),
+    ),
+    Command(
+        "auth.logout",
+        "auth",
+        auth.Logout,
+        Empty,
+        "End a session",
+        Route("POST", "/auth/logout"),
+        errors=("not_found",),
+    ),
+    Command(
+        "auth.sessions",
+        "auth",
+        auth.ListSessions,
+        auth.Sessions,
+        "List one's own sessions",
+        Route("GET", "/auth/sessions"),
+    ),
+    Command(
+        "auth.revoke_session",
+        "auth",
+        auth.RevokeSession,
+        Empty,
+        "End one of one's own sessions",
+        Route("DELETE", "/auth/sessions/{id}"),
+        errors=("not_found",),
+    ),
+    Command(
+        "auth.change_password",
+        "auth",
+        auth.ChangePassword,
+        Empty,
+        "Change the password",
+        Route("POST", "/auth/password"),
+        errors=("forbidden", "rate_limited"),
+    ),
+    Command(
+        "user.me",
+        "profile",
+        users.GetMe,
+        users.Me,
+        "One's own profile",
+        Route("GET", "/users/me"),
+    ),
+    Command(
+        "user.update",
+        "profile",
+        users.UpdateMe,
+        users.Me,
+        "Change one's own profile",
+        Route("PATCH", "/users/me"),
+    ),
+    Command(
+        "user.delete",
+        "profile",
+        users.DeleteMe,
+        Empty,
+        "Delete one's own account",
+        Route("DELETE", "/users/me"),
+        errors=("forbidden", "rate_limited"),
+    ),
+    Command(
+        "user.search",
+        "profile",
+        users.SearchUsers,
+        users.Users,
+        "Find users by the start of their name",
+        Route("GET", "/users"),
+    ),
+    Command(
+        "user.get",
+        "profile",
+        users.GetUser,
+        users.User,
+        "A user's profile",
+        Route("GET", "/users/{id}"),
+        errors=("not_found",),
+    ),
+    Command(
+        "message.send",
+        "send",
+        messages.SendMessage,
+        messages.MessageAck,
+        "Send a message",
+        Route("POST", "/messages"),
+        aliases=("message",),
+        errors=("not_found", "forbidden", "conflict", "rate_limited", "too_large"),
+    ),
+    Command(
+        "message.history",
+        "history",
+        messages.GetHistory,
+        messages.History,
+        "A page of a conversation",
+        Route("GET", "/messages"),
+        errors=("forbidden",),
+    ),
+    Command(
+        "message.sync",
+        "history",
+        messages.Sync,
+        messages.Synced,
+        "What a device has missed in all its conversations",
+        Route("POST", "/messages/sync"),
+    ),
+)
+
+BY_TYPE: dict[str, Command] = {c.type: c for c in COMMANDS}
+BY_NAME: dict[str, Command] = BY_TYPE | {alias: c for c in COMMANDS for alias in c.aliases}
+"""By every `type` a client may write, aliases included."""

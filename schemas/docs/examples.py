@@ -1,0 +1,97 @@
+"""One example of every Struct of the contract: typed, so that it cannot drift from the Structs."""
+
+from typing import Any
+
+import msgspec
+
+from schemas import auth, errors, events, messages, records, users
+from schemas.types import Empty, Model
+
+TOKEN = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiI3In0.c2lnbmF0dXJl"  # noqa: S105 - a shape
+CLIENT_MSG_ID = "01937c5e-8f3a-7cc1-9d0e-5f6b2a4c8e11"
+NOW = 1_767_225_600_000
+CONVERSATION = "p_7_8"
+
+_me = users.Me(7, "alice", "Alice", created_at=NOW)
+_bob = users.User(8, "bob", "Bob")
+_tokens = auth.Tokens(TOKEN, "Qm9i.1.c2VjcmV0", 900, _me)
+_session = auth.Session("Qm9i", NOW, NOW, "desktop", "thinkpad", current=True)
+_message: dict[str, Any] = {
+    "msg_id": "132271570944000001",
+    "conversation_id": CONVERSATION,
+    "sender_id": 7,
+    "msg_type": 1,
+    "content": "Hello Bob",
+    "timestamp": NOW,
+    "seq": 42,
+    "client_msg_id": CLIENT_MSG_ID,
+    "status": 0,
+    "receiver_id": 8,
+}
+_page: dict[str, Any] = {
+    "messages": [messages.Message(**_message)],
+    "has_more": False,
+    "max_seq": 42,
+    "changes": [],
+    "max_rev": 0,
+}
+_position = messages.Position(CONVERSATION, after_seq=41)
+_synced = messages.SyncedConversation(CONVERSATION, **_page)
+
+EXAMPLES: tuple[Model, ...] = (
+    Empty(),
+    auth.Register("alice", "correct horse", "Alice"),
+    auth.Login("alice", "correct horse", "thinkpad", "desktop"),
+    _tokens,
+    auth.Refresh("Qm9i.1.c2VjcmV0"),
+    auth.Logout(),
+    auth.ListSessions(),
+    _session,
+    auth.Sessions([_session], None),
+    auth.RevokeSession("Qm9i"),
+    auth.ChangePassword("correct horse", "battery staple"),
+    _me,
+    _bob,
+    users.GetMe(),
+    users.UpdateMe(nickname="Alice L."),
+    users.DeleteMe("correct horse"),
+    users.GetUser(8),
+    users.SearchUsers("bo", limit=20),
+    users.Users([_bob], None),
+    messages.SendMessage(CLIENT_MSG_ID, "Hello Bob", receiver_id=8),
+    messages.MessageAck(_message["msg_id"], CLIENT_MSG_ID, CONVERSATION, 42, NOW),
+    messages.Message(**_message),
+    messages.GetHistory(CONVERSATION, before_seq=43, limit=20),
+    messages.History(**_page),
+    _position,
+    messages.Sync([_position]),
+    _synced,
+    messages.Synced([_synced], None),
+    events.Ready(7, "c4kQ2mXv", 25),
+    events.MessagePushed(**_message),
+    events.Head(CONVERSATION, 42, 0),
+    events.Resync(),
+    events.Draining(),
+    events.Kicked("Qm9i", "logged out"),
+    records.SendRequested(
+        conversation_id=CONVERSATION,
+        user_id=7,
+        at=NOW,
+        reply="_INBOX.e.Zm9ydHktdHdvLWJpdHMtMQ.17",
+        conn="c4kQ2mXv",
+        client_msg_id=CLIENT_MSG_ID,
+        msg_type=1,
+        content="Hello Bob",
+        receiver_id=8,
+    ),
+    errors.ErrorBody("not_found", "there is no user 9", "4bf92f3577b34da6a3ce929d0e0e4736"),
+)
+_BY_TYPE = {type(example): example for example in EXAMPLES}
+
+
+def example(struct: type[Model]) -> Any:
+    """The example of a Struct as plain JSON values.
+
+    Raises: KeyError if it has none.
+    """
+    return msgspec.json.decode(msgspec.json.encode(_BY_TYPE[struct]))

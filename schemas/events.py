@@ -1,0 +1,86 @@
+"""What the server pushes.
+
+On `im.v1.user.<uid>` and `im.v1.group.<gid>` an event is the very frame that clients receive.
+"""
+
+from typing import Annotated, ClassVar
+
+from msgspec import Meta
+
+from schemas.messages import Message, Rev
+from schemas.types import ConversationId, Model, Seq, UserId
+
+
+class Event(Model):
+    """Base of all pushes: `{"type": …, "data": …}` with the type below and the Struct as data."""
+
+    type: ClassVar[str]
+
+
+class Ready(Event):
+    """First push on a connection: the subscriptions are live, nothing from now on is missed.
+
+    Catch up now.
+    """
+
+    type: ClassVar[str] = "ready"
+    user_id: UserId
+    connection_id: Annotated[str, Meta(description="Names this connection in `Im-Conn`.")]
+    heartbeat_s: Annotated[
+        int,
+        Meta(description="The server pings this often and closes after two without an answer."),
+    ]
+
+
+class MessagePushed(Message):
+    """A new message.
+
+    Sent to every device of both sides but the sending connection, which gets the ack.
+    """
+
+    type: ClassVar[str] = "message"
+
+
+class Head(Event):
+    """How far a conversation is, sent 1–3 s after its last change.
+
+    A device that knows less has missed something and pulls.
+    """
+
+    type: ClassVar[str] = "head"
+    conversation_id: ConversationId
+    seq: Seq
+    rev: Rev
+
+
+class Resync(Event):
+    """Pushes may have been lost between server and bus: catch up with `message.sync`."""
+
+    type: ClassVar[str] = "resync"
+
+
+class Draining(Event):
+    """The edge is going away: connect again, elsewhere. The connection closes with 1012."""
+
+    type: ClassVar[str] = "draining"
+
+
+class Kicked(Event):
+    """The session has ended (log-out, revoked, password changed). Its sockets close with 4409."""
+
+    type: ClassVar[str] = "kicked"
+    session_id: str
+    reason: Annotated[str, Meta(description="For people; its wording may change.")]
+
+
+EVENTS: tuple[type[Event] | type[MessagePushed], ...] = (
+    Ready,
+    MessagePushed,
+    Head,
+    Resync,
+    Draining,
+    Kicked,
+)
+
+EDGE_EVENTS = (Ready, Resync, Draining)
+"""Made by the edge for its own connections; they never pass over NATS."""

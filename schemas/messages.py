@@ -1,0 +1,169 @@
+"""Messages and their history: requests and replies of `send` and `history`."""
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from schemas.types import (
+    MAX_CONTENT,
+    ClientMsgId,
+    ConversationId,
+    Cursor,
+    Extra,
+    GroupId,
+    Limit,
+    Milliseconds,
+    Model,
+    MsgId,
+    Next,
+    Seq,
+    Token,
+    UserId,
+)
+
+MsgType = Annotated[int, Meta(ge=1, le=5, description="1 text, 2 image, 3 file, 4 voice, 5 video.")]
+Rev = Annotated[
+    int,
+    Meta(
+        ge=0,
+        description="Number of a change in a conversation: 1, 2, 3 … without gaps.",
+    ),
+]
+
+
+class SendMessage(Model):
+    """Sends one message to exactly one of `receiver_id`, `group_id`, `conversation_id`.
+
+    The same `client_msg_id` again in the same conversation is the same message: same answer,
+    nothing sent twice; with another content it is a `conflict`.
+    """
+
+    client_msg_id: ClientMsgId
+    content: Annotated[
+        str,
+        Meta(min_length=1, max_length=MAX_CONTENT, description="The text, or a caption."),
+    ]
+    receiver_id: UserId | None = None
+    group_id: GroupId | None = None
+    conversation_id: ConversationId | None = None
+    msg_type: MsgType = 1
+    reply_to: MsgId | None = None
+    mentions: Annotated[
+        list[UserId], Meta(max_length=100, description="Users who are addressed.")
+    ] = []
+    file_id: Token | None = None
+    extra: Extra = msgspec.UNSET
+
+
+class MessageAck(Model):
+    """The message is in the log on all in-sync replicas: it has its place and will not be lost."""
+
+    msg_id: MsgId
+    client_msg_id: ClientMsgId
+    conversation_id: ConversationId
+    seq: Seq
+    timestamp: Milliseconds
+
+
+class Message(Model):
+    """One message as everybody sees it.
+
+    `status` 0 = normal, 1 = recalled (then `content` is empty).
+    """
+
+    msg_id: MsgId
+    conversation_id: ConversationId
+    sender_id: UserId
+    msg_type: MsgType
+    content: str
+    timestamp: Milliseconds
+    seq: Seq
+    client_msg_id: ClientMsgId
+    status: Annotated[int, Meta(ge=0, le=1, description="0 normal, 1 recalled.")]
+    receiver_id: UserId | None = None
+    group_id: GroupId | None = None
+    rev: Rev = 0
+    reply_to: MsgId | None = None
+    mentions: list[UserId] = []
+    file_id: Token | None = None
+    extra: Extra = msgspec.UNSET
+
+
+class GetHistory(Model):
+    """A page of a conversation, ascending, bounds exclusive.
+
+    Neither bound: the newest. `before_seq`: what is just older. `after_seq`: what is just newer.
+    Both: the span between, from `after_seq`. `after_rev` also asks for the messages that changed
+    after it.
+    """
+
+    conversation_id: ConversationId
+    before_seq: Seq | None = None
+    after_seq: Seq | None = None
+    after_rev: Rev | None = None
+    limit: Limit = 50
+
+
+class History(Model):
+    """A page of a conversation, and how far the whole conversation is."""
+
+    messages: Annotated[list[Message], Meta(description="Ascending by `seq`.")]
+    has_more: Annotated[bool, Meta(description="More messages follow in the direction of reading.")]
+    max_seq: Annotated[
+        Seq, Meta(description="`seq` of the conversation's newest message; 0: none.")
+    ]
+    changes: Annotated[
+        list[Message],
+        Meta(description="What changed after `after_rev`, as it is now, ascending by `rev`."),
+    ]
+    max_rev: Annotated[Rev, Meta(description="`rev` of the conversation's newest change; 0: none.")]
+
+
+class Position(Model):
+    """How far a device has a conversation."""
+
+    conversation_id: ConversationId
+    after_seq: Seq = 0
+    after_rev: Rev = 0
+
+
+class Sync(Model):
+    """Catches up: names the positions a device has, and gets what is newer.
+
+    That brings conversations which the device does not know yet, too. Pages: conversations by
+    `cursor`; within one, `has_more` says that `message.history` has the rest.
+    """
+
+    positions: Annotated[
+        list[Position],
+        Meta(
+            max_length=500,
+            description="A conversation that is not named counts as position 0.",
+        ),
+    ] = []
+    cursor: Cursor | None = None
+    limit: Limit = 50
+
+
+class SyncedConversation(Model):
+    """What is new in one conversation, ascending from the device's position."""
+
+    conversation_id: ConversationId
+    messages: Annotated[list[Message], Meta(description="Ascending by `seq`.")]
+    has_more: Annotated[bool, Meta(description="`message.history` with `after_seq` has the rest.")]
+    max_seq: Annotated[
+        Seq, Meta(description="`seq` of the conversation's newest message; 0: none.")
+    ]
+    changes: Annotated[
+        list[Message],
+        Meta(description="What changed after `after_rev`, as it is now, ascending by `rev`."),
+    ]
+    max_rev: Annotated[Rev, Meta(description="`rev` of the conversation's newest change; 0: none.")]
+
+
+class Synced(Model):
+    """A page of the conversations with something new."""
+
+    conversations: list[SyncedConversation]
+    next: Next | None

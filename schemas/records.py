@@ -1,0 +1,61 @@
+"""Records of the log `im.requests`: functions append them, the timeline applies them.
+
+The key is the conversation. They are read for as long as the log is kept, by later versions too:
+fields are only added, with defaults.
+"""
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from schemas.messages import MsgType
+from schemas.types import (
+    MAX_CONTENT,
+    ClientMsgId,
+    ConversationId,
+    Extra,
+    GroupId,
+    Model,
+    MsgId,
+    Token,
+    UserId,
+)
+
+
+class Request(Model, tag_field="type", kw_only=True):
+    """Common part: who asked, when it was accepted, where the answer goes."""
+
+    conversation_id: ConversationId
+    user_id: UserId
+    at: Annotated[
+        int,
+        Meta(
+            description="Accept time of the function in Unix ms; informative. "
+            "What is decided by time uses the log's own time."
+        ),
+    ]
+    reply: Annotated[str, Meta(description="Inbox of the asker; empty: nobody waits.")] = ""
+    conn: Annotated[
+        str,
+        Meta(description="Connection that sent it (`Im-Conn`): it gets the ack, not the push."),
+    ] = ""
+    trace: Annotated[str, Meta(description="W3C `traceparent` of the asker.")] = ""
+
+
+class SendRequested(Request, tag="message.send", kw_only=True):
+    """A checked `message.send`."""
+
+    client_msg_id: ClientMsgId
+    msg_type: MsgType
+    content: Annotated[str, Meta(max_length=MAX_CONTENT)]
+    receiver_id: UserId | None = None
+    group_id: GroupId | None = None
+    reply_to: MsgId | None = None
+    mentions: Annotated[list[UserId], Meta(max_length=100)] = []
+    file_id: Token | None = None
+    extra: Extra = msgspec.UNSET
+
+
+AnyRequest = SendRequested
+"""Union of all record types; grows with `message.recall` and its like."""

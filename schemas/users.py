@@ -1,0 +1,81 @@
+"""Profiles: requests and replies of the `profile` function."""
+
+from typing import Annotated
+
+from msgspec import UNSET, Meta, UnsetType
+
+from schemas.types import (
+    Cursor,
+    Empty,
+    Limit,
+    Milliseconds,
+    Model,
+    Next,
+    Nickname,
+    UserId,
+)
+
+
+class User(Model):
+    """What anybody may see of a user."""
+
+    user_id: UserId
+    username: str
+    nickname: str
+    avatar: Annotated[str, Meta(description="Address of a picture.")] | None = None
+
+
+class Me(User, kw_only=True):
+    """What one sees of oneself."""
+
+    created_at: Milliseconds
+
+
+class GetMe(Empty):
+    """One's own profile."""
+
+
+class UpdateMe(Model):
+    """Changes the fields that are present; `avatar` null removes it."""
+
+    nickname: Nickname | UnsetType = UNSET
+    avatar: Annotated[str, Meta(max_length=255)] | UnsetType | None = UNSET
+
+
+class DeleteMe(Model):
+    """Deletes one's own account.
+
+    The name is freed, all sessions end, the messages stay with their readers.
+    """
+
+    password: Annotated[
+        str, Meta(min_length=1, max_length=128, description="One's own, once more.")
+    ]
+
+
+class GetUser(Model):
+    """One user's profile."""
+
+    id: UserId
+
+
+class SearchUsers(Model):
+    """Users whose name or nickname starts with `q`."""
+
+    q: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            max_length=64,
+            description="Start of the name; case does not matter.",
+        ),
+    ]
+    cursor: Cursor | None = None
+    limit: Limit = 50
+
+
+class Users(Model):
+    """A page of users."""
+
+    users: list[User]
+    next: Next | None
