@@ -1,0 +1,1 @@
+"""What edge and functions have in common: subjects, errors, settings, tokens, the function host and the adapters."""

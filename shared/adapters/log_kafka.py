@@ -1,0 +1,336 @@
+"""The log on Kafka (aiokafka): idempotent, acks=all, LogAppendTime, one consumer group per reader.
+
+What aiokafka leaves to us: an idempotent send never expires, so dead lines are ours; and a producer whose sequence
+numbers got out of step stays so, and is replaced.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import (
+    CommitFailedError,
+    IllegalStateError,
+    KafkaError,
+    MessageSizeTooLargeError,
+    TopicAlreadyExistsError,
+    TopicAuthorizationFailedError,
+)
+
+from shared.errors import UnknownOutcome
+from shared.log import NotAppendedError, Owner, Record, partition_of
+
+log = logging.getLogger(__name__)
+
+APPEND_TIMEOUT_S = 5.0
+MAX_BATCH = 512 << 10
+MAX_RECORD = MAX_BATCH // 2
+_SURELY_NOT = (MessageSizeTooLargeError, TopicAuthorizationFailedError)
+
+
+def bootstrap_of(url: str) -> str:
+    """`host:port[,host:port]` of `kafka://host:port[,…]`."""
+    return url.removeprefix("kafka://").rstrip("/")
+
+
+@dataclass(slots=True)
+class _Append:
+    key: bytes
+    value: bytes
+    done: "asyncio.Future[None]"
+
+
+@dataclass(slots=True)
+class _Lane:
+    """One partition's queue. One batch is under way at a time, so that records keep their order."""
+
+    topic: str
+    partition: int
+    waiting: deque[_Append] = field(default_factory=deque)
+    task: "asyncio.Task[None] | None" = None
+
+
+class KafkaLogWriter:
+    """`shared.log.LogWriter`: what gathers while a partition's batch is under way travels in the next one."""
+
+    def __init__(self, bootstrap: str) -> None:
+        self._bootstrap = bootstrap
+        self._producer: AIOKafkaProducer | None = None
+        self._opening = asyncio.Lock()
+        self._partitions: dict[str, int] = {}
+        self._lanes: dict[tuple[str, int], _Lane] = {}
+        self._learning: set[asyncio.Task[None]] = set()
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, bootstrap: str) -> AsyncIterator["KafkaLogWriter"]:
+        """Connects on first use, so that Kafka away at the start is an `unavailable`, not a crash."""
+        writer = cls(bootstrap)
+        try:
+            yield writer
+        finally:
+            await writer._close()
+
+    def append(self, topic: str, key: str, value: bytes) -> "asyncio.Future[None]":
+        """See `LogWriter.append`."""
+        loop = asyncio.get_running_loop()
+        entry = _Append(key.encode(), value, loop.create_future())
+        if len(value) > MAX_RECORD:
+            _fail(entry, NotAppendedError(f"a record of {len(value)} bytes is too large for the log"))
+            return entry.done
+        partitions = self._partitions.get(topic)
+        if partitions is None:
+            task = loop.create_task(self._learn(topic, key, entry))
+            self._learning.add(task)
+            task.add_done_callback(self._learning.discard)
+        else:
+            self._enqueue(topic, partition_of(key, partitions), entry)
+        return entry.done
+
+    def _enqueue(self, topic: str, partition: int, entry: _Append) -> None:
+        lane = self._lanes.get((topic, partition))
+        if lane is None:
+            lane = self._lanes[topic, partition] = _Lane(topic, partition)
+        lane.waiting.append(entry)
+        if lane.task is None:
+            # The task starts in the next turn of the loop and so takes along all that this turn appends.
+            lane.task = asyncio.get_running_loop().create_task(self._drive(lane))
+
+    async def _learn(self, topic: str, key: str, entry: _Append) -> None:
+        """The first append to a topic asks how many partitions it has; they never change."""
+        try:
+            async with asyncio.timeout(APPEND_TIMEOUT_S):
+                producer = await self._open()
+                partitions = await producer.partitions_for(topic)
+            if not partitions:
+                raise NotAppendedError(f"there is no topic {topic}")
+        except (KafkaError, OSError, TimeoutError, NotAppendedError) as error:
+            _fail(entry, NotAppendedError(f"kafka is not reached: {error or type(error).__name__}"))
+            return
+        self._partitions[topic] = len(partitions)
+        self._enqueue(topic, partition_of(key, len(partitions)), entry)
+
+    async def _drive(self, lane: _Lane) -> None:
+        """Sends batch after batch until the lane is empty."""
+        try:
+            while lane.waiting:
+                await self._send(lane)
+        finally:
+            lane.task = None
+            while lane.waiting:
+                _fail(lane.waiting.popleft(), NotAppendedError("the log writer is closed"))
+
+    async def _send(self, lane: _Lane) -> None:
+        now = asyncio.get_running_loop().time()
+        entries: list[_Append] = []
+        try:
+            async with asyncio.timeout(APPEND_TIMEOUT_S):
+                producer = await self._open()
+                batch, entries = self._pack(producer, lane)
+                delivery = await producer.send_batch(batch, lane.topic, partition=lane.partition)
+        except (KafkaError, OSError, TimeoutError) as error:
+            # Nothing was handed over yet: every record that waits is surely not in the log.
+            reason = NotAppendedError(f"kafka is not reached: {error or type(error).__name__}")
+            for entry in (*entries, *lane.waiting):
+                _fail(entry, reason)
+            lane.waiting.clear()
+            return
+        await self._settle(lane, delivery, entries, now + APPEND_TIMEOUT_S)
+
+    def _pack(self, producer: AIOKafkaProducer, lane: _Lane) -> tuple[Any, list[_Append]]:
+        """Moves as many waiting records as fit into a batch."""
+        batch = producer.create_batch()
+        entries: list[_Append] = []
+        while lane.waiting:
+            entry = lane.waiting[0]
+            if batch.append(key=entry.key, value=entry.value, timestamp=None) is None:
+                break
+            entries.append(lane.waiting.popleft())
+        batch.close()
+        return batch, entries
+
+    async def _settle(
+        self, lane: _Lane, delivery: "asyncio.Future[Any]", entries: list[_Append], deadline: float
+    ) -> None:
+        """Waits for one batch. After the dead line nobody can know; until it settles the partition is stuck."""
+        while True:
+            timeout = max(0.05, deadline - asyncio.get_running_loop().time())
+            done, _ = await asyncio.wait({delivery}, timeout=timeout)
+            if done:
+                break
+            for entry in entries:
+                _fail(entry, UnknownOutcome("the log did not answer in time"))
+            while lane.waiting:
+                _fail(lane.waiting.popleft(), NotAppendedError("kafka does not answer"))
+        error = delivery.exception()
+        if error is None:
+            for entry in entries:
+                if not entry.done.done():
+                    entry.done.set_result(None)
+            return
+        log.warning("a batch of %d records for %s was not confirmed: %s", len(entries), lane.topic, error)
+        surely_not = isinstance(error, _SURELY_NOT)
+        for entry in entries:
+            _fail(entry, NotAppendedError(str(error)) if surely_not else UnknownOutcome("the log failed"))
+        if not surely_not:
+            await self._replace(error)
+
+    async def _open(self) -> AIOKafkaProducer:
+        if self._producer is not None:
+            return self._producer
+        async with self._opening:
+            if self._producer is None:
+                producer = AIOKafkaProducer(
+                    bootstrap_servers=self._bootstrap,
+                    acks="all",
+                    enable_idempotence=True,
+                    max_batch_size=MAX_BATCH,
+                    max_request_size=2 * MAX_BATCH,
+                    request_timeout_ms=int(APPEND_TIMEOUT_S * 1000),
+                    retry_backoff_ms=50,
+                )
+                try:
+                    await producer.start()
+                except BaseException:
+                    await producer.stop()
+                    raise
+                self._producer = producer
+        return self._producer
+
+    async def _replace(self, error: BaseException) -> None:
+        """A new producer gets a new id and counts from zero: the old one may be out of step for ever."""
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            log.warning("the producer is replaced after: %s", error)
+            # Its other batches fail with it, so that their lanes need not wait for an answer that never comes.
+            producer._message_accumulator.fail_all(KafkaError("the producer was replaced"))
+            await _stop_quietly(producer)
+
+    async def _close(self) -> None:
+        tasks = [lane.task for lane in self._lanes.values() if lane.task is not None]
+        if tasks:
+            await asyncio.wait(tasks, timeout=APPEND_TIMEOUT_S)
+            for task in tasks:
+                task.cancel()
+        if self._producer is not None:
+            await _stop_quietly(self._producer)
+
+
+class KafkaLogReader(ConsumerRebalanceListener):  # type: ignore[misc]
+    """`shared.log.LogReader` on a consumer group: partitions are divided among its members.
+
+    A member that dies is noticed after 6 s (`session_timeout_ms`); one that closes hands over at once, which the
+    others see at their next heart-beat.
+    """
+
+    def __init__(self, bootstrap: str, topic: str, group: str, owner: Owner) -> None:
+        self._topic = topic
+        self._owner = owner
+        self._consumer = AIOKafkaConsumer(
+            bootstrap_servers=bootstrap,
+            group_id=group,
+            enable_auto_commit=False,
+            # An offset that the log no longer has would be a loss: stop and say so, never jump over it.
+            auto_offset_reset="none",
+            session_timeout_ms=6_000,
+            heartbeat_interval_ms=300,
+            rebalance_timeout_ms=10_000,
+            max_poll_interval_ms=600_000,
+            fetch_max_wait_ms=200,
+            fetch_min_bytes=1,
+            max_partition_fetch_bytes=1 << 20,
+        )
+
+    @classmethod
+    async def open(cls, bootstrap: str, topic: str, group: str, owner: Owner) -> "KafkaLogReader":
+        """Joins the group; `owner.assigned` is called when partitions come."""
+        reader = cls(bootstrap, topic, group, owner)
+        while True:
+            try:
+                await reader._consumer.start()
+                break
+            except (KafkaError, OSError) as error:
+                log.warning("kafka is not reached, trying again: %s", error)
+                await asyncio.sleep(1)
+        reader._consumer.subscribe([topic], listener=reader)
+        return reader
+
+    async def read(self, most: int) -> list[Record]:
+        """See `LogReader.read`."""
+        fetched = await self._consumer.getmany(timeout_ms=1000, max_records=most)
+        return [
+            Record(r.partition, r.offset, r.timestamp, r.value)
+            for records in fetched.values()
+            for r in records
+        ]
+
+    async def stored(self, offsets: Mapping[int, int]) -> None:
+        """See `LogReader.stored`: commits them to the group, for whoever watches its lag."""
+        try:
+            await self._consumer.commit({TopicPartition(self._topic, p): o for p, o in offsets.items()})
+        except (CommitFailedError, IllegalStateError):
+            pass  # a rebalance is under way; nothing depends on these offsets
+        except KafkaError as error:
+            log.warning("offsets not committed: %s", error)
+
+    async def close(self) -> None:
+        """See `LogReader.close`."""
+        await self._consumer.stop()
+
+    async def on_partitions_revoked(self, revoked: "set[TopicPartition]") -> None:
+        """Called by aiokafka before a rebalance."""
+        if revoked:
+            await self._owner.revoked(frozenset(tp.partition for tp in revoked))
+
+    async def on_partitions_assigned(self, assigned: "set[TopicPartition]") -> None:
+        """Called by aiokafka after a rebalance, before the first fetch."""
+        if assigned:
+            starts = await self._owner.assigned(frozenset(tp.partition for tp in assigned))
+            for partition, offset in starts.items():
+                self._consumer.seek(TopicPartition(self._topic, partition), offset)
+
+
+async def ensure_topics(bootstrap: str, topics: Mapping[str, int]) -> None:
+    """Creates topics with their number of partitions, and checks that existing ones have just that many.
+
+    Times are the broker's (`LogAppendTime`): the log decides the order of messages. Replication is the broker's
+    default. Raises: RuntimeError if a topic cannot be created or has another number of partitions.
+    """
+    config = {"message.timestamp.type": "LogAppendTime", "retention.ms": str(7 * 86_400_000)}
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await admin.start()
+    try:
+        new = [
+            NewTopic(topic, partitions, -1, replica_assignments={}, topic_configs=config)
+            for topic, partitions in topics.items()
+        ]
+        for topic, code, *reason in (await admin.create_topics(new)).topic_errors:
+            if code not in (0, TopicAlreadyExistsError.errno):
+                raise RuntimeError(f"topic {topic} cannot be created: {reason or code}")
+        for description in await admin.describe_topics(list(topics)):
+            name, found = description["topic"], len(description["partitions"])
+            if found and found != topics[name]:
+                raise RuntimeError(
+                    f"topic {name} has {found} partitions, not {topics[name]}: their number must never change"
+                )
+    finally:
+        await admin.close()
+
+
+def _fail(entry: _Append, error: Exception) -> None:
+    if not entry.done.done():
+        entry.done.set_exception(error)
+
+
+async def _stop_quietly(producer: AIOKafkaProducer) -> None:
+    try:
+        async with asyncio.timeout(APPEND_TIMEOUT_S):
+            await producer.stop()
+    except (KafkaError, OSError, TimeoutError) as error:
+        log.warning("the producer did not stop cleanly: %s", error)

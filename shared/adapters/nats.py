@@ -1,0 +1,173 @@
+"""The bus on nats-py.
+
+nats-py keeps the connection (connect, reconnect, ping, flush, JetStream). For our own subscriptions this class
+hands each message to a plain callback: nats-py's own Subscription costs a queue, a task and 5 KB each, and parses
+all headers of every message. It leans on a few private names of nats-py, whose version the locks pin and whose
+presence `tests/contract/test_bus.py` checks on a real server.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from nats.aio.client import Client
+
+from shared.bus import OnMessage
+from shared.errors import Unavailable
+
+log = logging.getLogger(__name__)
+
+MAX_PENDING = 32 << 20
+"""Most bytes that wait for a slow server before `send` refuses."""
+
+
+class _Listener:
+    """Stands in `Client._subs`, so that nats-py subscribes again after a reconnect."""
+
+    __slots__ = ("_queue", "_subject", "on_message")
+    _max_msgs = 0
+    _wait_for_msgs_task = None
+    _message_iterator = None
+    _pending_next_msgs_calls = None
+
+    def __init__(self, subject: str, queue: str, on_message: OnMessage) -> None:
+        self._subject = subject
+        self._queue = queue
+        self.on_message = on_message
+
+    async def _drain(self) -> None:
+        """Nothing waits here: callbacks run as messages arrive."""
+
+
+class NatsBus(Client):
+    """`shared.bus.Bus` on a NATS server. Reconnects for ever; `on_reconnect` is called after each time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._loop = asyncio.get_running_loop()
+        self._kicked = False
+        self._late: list[tuple[int, _Listener]] = []
+        self._reconnect_listeners: list[Callable[[], None]] = []
+
+    @classmethod
+    async def open(cls, url: str, name: str) -> "NatsBus":
+        """Connects, waiting for the server if it is not up yet. `url` may list several servers, with credentials."""
+        bus = cls()
+        await bus.connect(
+            url.split(","),
+            name=name,
+            max_reconnect_attempts=-1,  # nats-py gives up for good after 60 by default
+            reconnect_time_wait=0.2,  # type: ignore[arg-type]  # it is only slept for
+            ping_interval=10,
+            pending_size=MAX_PENDING,
+            error_cb=bus._on_error,
+            reconnected_cb=bus._on_reconnected,
+            disconnected_cb=bus._on_disconnected,
+        )
+        return bus
+
+    @property
+    def connected(self) -> bool:
+        """Whether the server is reached right now."""
+        return self._status == Client.CONNECTED
+
+    def on_reconnect(self, listener: Callable[[], None]) -> None:
+        """Calls `listener` after every reconnect: what was published meanwhile is lost."""
+        self._reconnect_listeners.append(listener)
+
+    def send(self, subject: str, payload: bytes, reply: str = "", headers: bytes = b"") -> None:
+        """See `Bus.send`."""
+        if self._status != Client.CONNECTED or self._pending_data_size > MAX_PENDING:
+            raise Unavailable("the message bus is not reached right now")
+        if len(payload) + len(headers) > self._max_payload:
+            raise ValueError(
+                f"message of {len(payload)} bytes for {subject} is over the server's limit"
+            )
+        if headers:
+            self._put(
+                b"HPUB %b %b %d %d\r\n%b%b\r\n"
+                % (
+                    subject.encode(),
+                    reply.encode(),
+                    len(headers),
+                    len(headers) + len(payload),
+                    headers,
+                    payload,
+                )
+            )
+        else:
+            self._put(
+                b"PUB %b %b %d\r\n%b\r\n"
+                % (subject.encode(), reply.encode(), len(payload), payload)
+            )
+
+    def listen(self, subject: str, on_message: OnMessage, queue: str = "") -> int:
+        """See `Bus.listen`. While the server is away the subscription waits for the reconnect."""
+        self._sid += 1
+        listener = _Listener(subject, queue, on_message)
+        self._subs[self._sid] = listener  # type: ignore[assignment]
+        if self._status == Client.CONNECTED:
+            self._subscribe(self._sid, listener)
+        else:
+            # A reconnect may be past the point where nats-py subscribes again.
+            self._late.append((self._sid, listener))
+        return self._sid
+
+    def unlisten(self, sid: int) -> None:
+        """See `Bus.unlisten`."""
+        if self._subs.pop(sid, None) is not None and self._status == Client.CONNECTED:
+            self._put(b"UNSUB %d\r\n" % sid)
+
+    def _subscribe(self, sid: int, listener: _Listener) -> None:
+        self._put(b"SUB %b %b %d\r\n" % (listener._subject.encode(), listener._queue.encode(), sid))
+
+    async def flush(self, timeout: int = 10) -> None:
+        """See `Bus.flush`. nats-py writes its PING past what still waits here, so that goes out first."""
+        if self._status == Client.CONNECTED and self._pending and self._transport is not None:
+            self._transport.writelines(self._pending)
+            self._pending = []
+            self._pending_data_size = 0
+        await super().flush(timeout)
+
+    def _put(self, command: bytes) -> None:
+        self._pending.append(command)
+        self._pending_data_size += len(command)
+        if not self._kicked:
+            self._kicked = True
+            self._loop.call_soon(self._kick)
+
+    def _kick(self) -> None:
+        """Wakes nats-py's flusher once for all that was put in this turn of the loop."""
+        self._kicked = False
+        if self._flush_queue is not None and self._flush_queue.empty():
+            self._flush_queue.put_nowait(self._loop.create_future())
+
+    async def _process_msg(
+        self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes
+    ) -> None:
+        listener = self._subs.get(sid)
+        if type(listener) is not _Listener:
+            await super()._process_msg(sid, subject, reply, data, headers)
+            return
+        try:
+            listener.on_message(subject.decode(), reply.decode(), data, headers or b"")
+        except Exception:
+            # An exception would end nats-py's read loop and with it this process's whole connection.
+            log.exception("a listener failed on a message of %s", subject[:128])
+
+    async def _on_error(self, error: Exception) -> None:
+        log.warning("nats: %s", error or type(error).__name__)
+
+    async def _on_disconnected(self) -> None:
+        if not self.is_closed:
+            log.warning("nats: disconnected, reconnecting")
+
+    async def _on_reconnected(self) -> None:
+        log.warning("nats: connected again")
+        late, self._late = self._late, []
+        for sid, listener in late:
+            if sid in self._subs:
+                # A repeated SUB of the same number changes nothing at the server.
+                self._subscribe(sid, listener)
+        for tell in self._reconnect_listeners:
+            tell()

@@ -1,0 +1,27 @@
+"""The Redis client, with time-outs: Redis away must cost a caller little, since every answer can be had without it."""
+
+import redis.asyncio
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+
+def open_redis(url: str) -> redis.asyncio.Redis:
+    """A client for `redis://…` or `rediss://…` that answers bytes. Connects on first use."""
+    # Blocking: the plain pool fails the caller that finds all connections in use.
+    pool = redis.asyncio.BlockingConnectionPool.from_url(
+        url,
+        socket_connect_timeout=1.0,
+        socket_timeout=1.0,
+        health_check_interval=0,
+        retry=Retry(
+            NoBackoff(), 1
+        ),  # one more try at once covers a connection that died while idle
+        max_connections=16,
+        timeout=1.0,
+    )
+    return redis.asyncio.Redis.from_pool(pool)
+
+
+def user_key(user_id: int) -> str:
+    """Key of the copy "this user exists". Whoever deletes a user removes it between COMMIT and answer."""
+    return f"im:user:{user_id}"

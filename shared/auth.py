@@ -1,0 +1,135 @@
+"""Checks access tokens (JWT). The edge verifies alone: no call to another process, no look-up.
+
+`functions.auth.tokens` signs what this verifies.
+"""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import jwt
+import msgspec
+
+from schemas.types import MAX_NUMBER
+from shared.errors import Unauthenticated
+from shared.settings import Settings, SettingsError
+from shared.subjects import is_token
+
+LEEWAY_S = 5
+"""Clocks of two machines may differ by this much."""
+MAX_TOKEN = 4096
+"""Longest token in characters, so that nobody makes us hash megabytes."""
+
+HS256 = "HS256"
+EDDSA = "EdDSA"
+
+_USER_ID = re.compile(r"[1-9][0-9]{0,15}")
+
+
+class Claims(msgspec.Struct, frozen=True):
+    """Whom a valid token names. sub: user id. sid: session. iat, exp: Unix seconds."""
+
+    sub: int
+    sid: str
+    iat: int
+    exp: int
+
+
+class TokenVerifier:
+    """Verifies HS256 tokens by a shared secret and EdDSA tokens by the public keys of a JWKS.
+
+    The algorithm picks the kind of key and never the other way round, so a public key cannot pass for a secret.
+    """
+
+    def __init__(self, secret: str = "", keys: dict[str, jwt.PyJWK] | None = None) -> None:
+        """`secret` empty: no HS256 token is valid. `keys` by `kid`."""
+        self._secret = secret.encode()
+        self._keys = keys or {}
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> "TokenVerifier":
+        """By IM_JWT_SECRET and IM_JWT_KEYS.
+
+        Raises: SettingsError if neither is set or the keys cannot be read.
+        """
+        if not settings.jwt_secret and not settings.jwt_keys:
+            raise SettingsError("IM_JWT_SECRET is not set (nor IM_JWT_KEYS)")
+        return cls(settings.jwt_secret, load_keys(settings.jwt_keys))
+
+    def verify(self, token: str) -> Claims:
+        """The claims of a valid token.
+
+        Raises: Unauthenticated, which says what is wrong with it.
+        """
+        if not token:
+            raise Unauthenticated("no access token")
+        if len(token) > MAX_TOKEN:
+            raise Unauthenticated("the access token is too long")
+        try:
+            key, algorithm = self._key_for(jwt.get_unverified_header(token))
+            claims = jwt.decode(
+                token,
+                key,
+                algorithms=[algorithm],
+                leeway=LEEWAY_S,
+                options={"require": ["sub", "sid", "iat", "exp"], "verify_aud": False},
+            )
+            return _checked(claims)
+        except jwt.ExpiredSignatureError:
+            raise Unauthenticated("the access token has expired") from None
+        except (jwt.PyJWTError, ArithmeticError, ValueError, TypeError, RecursionError):
+            raise Unauthenticated("the access token is not valid") from None
+
+    def _key_for(self, header: dict[str, Any]) -> tuple[Any, str]:
+        algorithm = header.get("alg")
+        if algorithm == HS256 and self._secret:
+            return self._secret, HS256
+        if algorithm == EDDSA and (key := self._keys.get(str(header.get("kid")))):
+            return key.key, EDDSA
+        raise ValueError("no key for this algorithm and kid")
+
+
+def _checked(claims: dict[str, Any]) -> Claims:
+    """Sessions and users become parts of subjects and headers: only plain tokens and numbers pass."""
+    sub, sid = claims["sub"], claims["sid"]
+    if not (isinstance(sid, str) and is_token(sid)):
+        raise ValueError("sid is no token")
+    if not _USER_ID.fullmatch(sub) or int(sub) > MAX_NUMBER:
+        raise ValueError("sub is no user id")
+    return Claims(int(sub), sid, int(claims["iat"]), int(claims["exp"]))
+
+
+def read_jwks(text: str) -> list[dict[str, Any]]:
+    """The Ed25519 keys of IM_JWT_KEYS, which is a JWKS as JSON or the path of a file that holds one.
+
+    Raises: SettingsError.
+    """
+    if not text:
+        return []
+    try:
+        source = text if text.lstrip().startswith("{") else Path(text).read_text(encoding="utf-8")
+        entries = json.loads(source)["keys"]
+        if not entries or any(e["crv"] != "Ed25519" or not e["kid"] for e in entries):
+            raise ValueError("only Ed25519 keys with a kid are usable")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"IM_JWT_KEYS: cannot be read: {error}") from None
+    except (ValueError, KeyError, TypeError) as error:
+        # Neither the keys nor where parsing stopped are repeated: the text holds private keys.
+        reason = str(error) if type(error) is ValueError else "not a JWKS of Ed25519 keys"
+        raise SettingsError(f"IM_JWT_KEYS: {reason}") from None
+    return list(entries)
+
+
+def load_keys(text: str) -> dict[str, jwt.PyJWK]:
+    """Public keys of IM_JWT_KEYS by `kid`.
+
+    Raises: SettingsError.
+    """
+    try:
+        return {
+            entry["kid"]: jwt.PyJWK({k: v for k, v in entry.items() if k != "d"}, algorithm=EDDSA)
+            for entry in read_jwks(text)
+        }
+    except (jwt.PyJWTError, ValueError):
+        raise SettingsError("IM_JWT_KEYS: holds a key that is no valid Ed25519 key") from None

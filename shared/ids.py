@@ -1,0 +1,72 @@
+"""Ids: Snowflakes of messages, names of conversations, random tokens."""
+
+import secrets
+import time
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+EPOCH_MS = 1_735_689_600_000
+"""Start of Snowflake time: 2025-01-01T00:00:00Z. 41 bits of milliseconds last until 2094."""
+MAX_PARTITION = (1 << 10) - 1
+MAX_COUNTER = (1 << 12) - 1
+
+
+def now_ms() -> int:
+    """This machine's Unix time in ms. Never decides anything in the timeline, which goes by the log's time."""
+    return time.time_ns() // 1_000_000
+
+
+def snowflake(ms: int, partition: int, counter: int) -> int:
+    """41 bits time since EPOCH_MS, 10 bits partition of the log, 12 bits counter."""
+    return (ms - EPOCH_MS) << 22 | partition << 12 | counter
+
+
+def snowflake_ms(msg_id: int) -> int:
+    """Unix ms inside a Snowflake: the message's timestamp."""
+    return (msg_id >> 22) + EPOCH_MS
+
+
+def month_of(ms: int) -> int:
+    """The UTC month of a Unix ms as a number: 202611. Names the table `message_202611`."""
+    day = datetime.fromtimestamp(ms / 1000, UTC)
+    return day.year * 100 + day.month
+
+
+def timestamp_text(second: int) -> str:
+    """A Unix time in seconds as `created_at` columns hold it, in UTC, to be followed by `.` and the milliseconds."""
+    return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+class Private(NamedTuple):
+    """Members of a private conversation, `lower` < `higher`."""
+
+    lower: int
+    higher: int
+
+    def other(self, user_id: int) -> int:
+        """The peer of one of the two."""
+        return self.higher if user_id == self.lower else self.lower
+
+
+def private_conversation(a: int, b: int) -> str:
+    """`p_<lower>_<higher>`."""
+    return f"p_{a}_{b}" if a < b else f"p_{b}_{a}"
+
+
+def members_of_private(conversation_id: str) -> Private | None:
+    """The two users of `p_<lower>_<higher>`, or None if it is no well-formed private conversation."""
+    kind, _, rest = conversation_id.partition("_")
+    lower, _, higher = rest.partition("_")
+    if kind != "p" or not (lower.isdecimal() and higher.isdecimal()):
+        return None
+    pair = Private(int(lower), int(higher))
+    return (
+        pair
+        if pair.lower < pair.higher and conversation_id == private_conversation(*pair)
+        else None
+    )
+
+
+def random_token() -> str:
+    """128 random bits, safe in a subject and a URL."""
+    return secrets.token_urlsafe(16)
