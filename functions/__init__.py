@@ -1,0 +1,1 @@
+"""The functions: one folder each, independent of one another. `python -m functions [NAME …]` runs them."""

@@ -1,0 +1,151 @@
+"""`message.history` and `message.sync`: which span of `seq` is meant, and may the asker see it."""
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+import msgspec
+
+from schemas.messages import GetHistory, Sync
+from schemas.types import Model
+from shared.errors import Forbidden
+from shared.function import Context, Outcome
+from shared.ids import members_of_private
+
+MAX_POSITIONS = 500
+
+
+class Head(NamedTuple):
+    """A conversation's newest numbers; 0, 0 if it has no message yet."""
+
+    seq: int
+    rev: int
+
+
+class Span(NamedTuple):
+    """Messages `first` … `last`, both included; empty if `last < first`. `newest_first`: which end to keep if it is cut."""
+
+    first: int
+    last: int
+    newest_first: bool
+
+
+class Page(NamedTuple):
+    """Messages as JSON, ascending and without gaps."""
+
+    messages: list[bytes]
+    span: Span
+
+
+class PageReader(Protocol):
+    """Reads pages by `seq`."""
+
+    async def head(self, conversation_id: str) -> Head:
+        """The newest numbers. Raises: Unavailable."""
+
+    async def page(self, conversation_id: str, span: Span) -> Page:
+        """The messages of a span; fewer if they would be too large for one answer. Raises: Unavailable."""
+
+
+class Conversations(Protocol):
+    """Knows whose conversations there are."""
+
+    async def of_user(
+        self, user_id: int, after: str, upto: str | None, limit: int
+    ) -> Sequence[tuple[str, int, int]]:
+        """(conversation_id, max_seq, max_rev) in order of their ids, after one id and up to another. Raises: Unavailable."""
+
+
+class Deps(msgspec.Struct, frozen=True):
+    """What `history` needs."""
+
+    pages: PageReader
+    conversations: Conversations
+
+
+class HistoryPage(Model):
+    """schemas.messages.History with its messages still encoded: they pass through untouched."""
+
+    messages: list[msgspec.Raw]
+    has_more: bool
+    max_seq: int
+    changes: list[msgspec.Raw]
+    max_rev: int
+
+
+class SyncedPage(HistoryPage, kw_only=True):
+    """schemas.messages.SyncedConversation, likewise."""
+
+    conversation_id: str
+
+
+class SyncedPages(Model):
+    """schemas.messages.Synced, likewise."""
+
+    conversations: list[SyncedPage]
+    next: str | None
+
+
+async def history(cmd: GetHistory, ctx: Context[Deps]) -> Outcome[HistoryPage]:
+    """One page. Since `seq` has no gaps, the request's bounds and the newest `seq` name it exactly."""
+    pair = members_of_private(cmd.conversation_id)
+    if pair is None or ctx.user_id not in pair:
+        raise Forbidden("not your conversation", field="conversation_id")
+    head = await ctx.deps.pages.head(cmd.conversation_id)
+    span = span_of(cmd.after_seq, cmd.before_seq, cmd.limit, head.seq)
+    page = await ctx.deps.pages.page(cmd.conversation_id, span)
+    end = head.seq if cmd.before_seq is None else min(head.seq, cmd.before_seq - 1)
+    more = page.span.first > 1 if span.newest_first else page.span.last < end
+    return Outcome(HistoryPage(_raw(page), more and end > 0, head.seq, [], head.rev))
+
+
+async def sync(cmd: Sync, ctx: Context[Deps]) -> Outcome[SyncedPages]:
+    """One page of conversations with something new, each with its first messages after the device's position."""
+    known = {p.conversation_id: p for p in cmd.positions}
+    after = cmd.cursor or ""
+    # A device with more conversations than it may name names the next ones in order: those behind the last named
+    # belong to the next page, else they would be sent from their beginning.
+    upto = max(known) if len(known) >= MAX_POSITIONS else None
+    found = await ctx.deps.conversations.of_user(ctx.user_id, after, upto, cmd.limit + 1)
+    synced: list[SyncedPage] = []
+    size, cursor = 0, after
+    for conversation_id, seq, rev in found[: cmd.limit]:
+        position = known.get(conversation_id)
+        after_seq = position.after_seq if position else 0
+        after_rev = position.after_rev if position else 0
+        if seq > after_seq or rev > after_rev:
+            page = await ctx.deps.pages.page(
+                conversation_id, span_of(after_seq, None, cmd.limit, seq)
+            )
+            size += sum(map(len, page.messages))
+            if synced and size > MAX_ANSWER:
+                return Outcome(SyncedPages(synced, cursor))
+            synced.append(
+                SyncedPage(
+                    _raw(page),
+                    page.span.last < seq,
+                    seq,
+                    [],
+                    rev,
+                    conversation_id=conversation_id,
+                )
+            )
+        cursor = conversation_id
+    if len(found) <= cmd.limit:
+        return Outcome(SyncedPages(synced, upto))
+    return Outcome(SyncedPages(synced, cursor))
+
+
+MAX_ANSWER = 512 << 10
+"""Most bytes of messages in one answer: NATS carries 1 MiB."""
+
+
+def span_of(after: int | None, before: int | None, limit: int, newest: int) -> Span:
+    """The span that bounds (exclusive) and a limit name in a conversation whose newest message is `newest`."""
+    last = newest if before is None else min(newest, before - 1)
+    if after is not None:
+        return Span(after + 1, min(last, after + limit), newest_first=False)
+    return Span(max(1, last - limit + 1), last, newest_first=True)
+
+
+def _raw(page: Page) -> list[msgspec.Raw]:
+    return [msgspec.Raw(m) for m in page.messages]

@@ -1,0 +1,18 @@
+"""`send`: checks a message and appends it to the log. The timeline gives it its place and answers the sender."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from functions.send.gate import Gate
+from functions.send.handler import Deps, send
+from shared.function import Function, on
+from shared.resources import Resources
+
+
+@asynccontextmanager
+async def lifespan(resources: Resources) -> AsyncIterator[Deps]:
+    """Opens the rights and limits that a send is checked against."""
+    yield Deps(Gate(resources.redis(), resources.engine(), limits=resources.settings.rate_limits))
+
+
+function = Function("send", (on("message.send", send),), lifespan)

@@ -1,0 +1,23 @@
+"""What the timeline counts."""
+
+import msgspec
+
+
+class Counters(msgspec.Struct):
+    """Totals since the start; `lag` is the number of records in the log that are not read yet."""
+
+    records: int = 0
+    accepted: int = 0
+    repeated: int = 0
+    conflicts: int = 0
+    dead: int = 0
+    clashes: int = 0
+    """Messages that could not be stored because others were in their place. Anything but 0 is an alarm."""
+    unsent: int = 0
+    """Effects that were not published because the bus was away."""
+    commits: int = 0
+    rows: int = 0
+    fenced: int = 0
+    """Partitions lost to another owner's compare-and-set."""
+    store_failures: int = 0
+    lag: int = 0

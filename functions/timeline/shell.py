@@ -1,0 +1,355 @@
+"""The timeline's shell: reads the log, lets the core decide, and carries out what it decided.
+
+Per batch: load → apply → hot cache → publish → into the pending transaction, which a second task commits. A crash at
+any point only repeats: nothing is numbered but by `core.apply`, and a new owner starts at the last COMMIT.
+
+Two locks: `_step` lets a batch be finished before its partition is given up; `_sql` lets loads and commits of one owner
+follow one another, so that a load sees `log_progress` as this owner left it or not as its own.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import TypeVar
+
+from functions.timeline.core import (
+    Accepted,
+    Answer,
+    Conversation,
+    Dead,
+    Effect,
+    Entry,
+    Progress,
+    State,
+    apply,
+    prepare,
+)
+from functions.timeline.heads import Heads
+from functions.timeline.hot import Hot
+from functions.timeline.metrics import Counters
+from functions.timeline.pending import Pending
+from functions.timeline.publish import Publisher, dead_letter
+from functions.timeline.store import ClashError, FencedError, Loaded, Store, StoreAwayError
+from shared.bus import Bus
+from shared.errors import AppError
+from shared.ids import month_of, now_ms
+from shared.log import DEAD, LogReader, LogWriter, NotAppendedError, Record
+
+log = logging.getLogger(__name__)
+
+K = TypeVar("K")
+T = TypeVar("T")
+
+MAX_BATCH = 500
+COMMIT_RECORDS = 1_000
+COMMIT_S = 0.05
+MAX_PENDING = 4_000
+"""Records applied and not stored; with more, the log is not read on."""
+MAX_CONVERSATIONS = 100_000
+MAX_ANSWERS = 20_000
+"""What stays in memory after it is stored, of all partitions."""
+RETRY_S = (0.1, 2.0)
+"""First and longest pause between tries while SQL or the log is away."""
+
+At = Callable[[str], None]
+"""Called at "applied", "published" and "committed": where a crash is worth a test."""
+
+
+class Owned:
+    """One partition in this owner's hands; thrown away whole when it is lost."""
+
+    __slots__ = ("committed", "pending", "state")
+
+    def __init__(self, partition: int, progress: Progress) -> None:
+        self.state = State(partition, progress)
+        self.committed = progress
+        self.pending = Pending(progress)
+
+
+class Timeline:
+    """The owner of its partitions (`shared.log.Owner`). `run` works until `stop` or a failure."""
+
+    def __init__(
+        self,
+        store: Store,
+        hot: Hot,
+        bus: Bus,
+        writer: LogWriter,
+        *,
+        at: At = lambda _: None,
+        commit_s: float = COMMIT_S,
+        max_conversations: int = MAX_CONVERSATIONS,
+        max_answers: int = MAX_ANSWERS,
+    ) -> None:
+        self.counters = Counters()
+        self._store = store
+        self._hot = hot
+        self._bus = bus
+        self._writer = writer
+        self._at = at
+        self._commit_s = commit_s
+        self._max_conversations = max_conversations
+        self._max_answers = max_answers
+        self._publisher = Publisher(bus, self.counters)
+        self._heads = Heads(self._publisher.head)
+        self._owned: dict[int, Owned] = {}
+        self._reader: LogReader | None = None
+        self._stopping = False
+        self._left = asyncio.Event()
+        self._step = asyncio.Lock()
+        self._sql = asyncio.Lock()
+        self._something = asyncio.Event()
+        self._plenty = asyncio.Event()
+        self._room = asyncio.Event()
+        self._room.set()
+
+    async def run(self, reader: LogReader) -> None:
+        """Works until `stop`. Raises whatever is a defect: a new process starts at the last COMMIT."""
+        self._reader = reader
+        async with asyncio.TaskGroup() as tasks:
+            background = [
+                tasks.create_task(self._commit_forever()),
+                tasks.create_task(self._heads.run()),
+            ]
+            while not self._stopping:
+                await self._room.wait()
+                records = await reader.read(MAX_BATCH)
+                self.counters.lag = reader.lag
+                await self._apply_batch(self._entries(records))
+            await self._left.wait()
+            for task in background:
+                task.cancel()
+
+    async def stop(self) -> None:
+        """Finishes the batch, stores everything and leaves the log."""
+        self._stopping = True
+        if self._reader is not None:
+            await self._reader.close()
+        self._left.set()
+
+    async def assigned(self, partitions: frozenset[int]) -> Mapping[int, int]:
+        """See `shared.log.Owner.assigned`."""
+        async with self._step, self._sql:
+            return await self._claim(partitions)
+
+    async def revoked(self, partitions: frozenset[int]) -> None:
+        """See `shared.log.Owner.revoked`."""
+        async with self._step:
+            await self._commit()
+            for partition in partitions:
+                self._owned.pop(partition, None)
+
+    def _entries(self, records: Iterable[Record]) -> list[tuple[Owned, Entry]]:
+        """Binds records to the state that they were read for: a partition may be lost, and claimed again from another
+        position, while they wait for a lock.
+        """
+        owned = self._owned
+        return [(owned[r.partition], prepare(r)) for r in records if r.partition in owned]
+
+    async def _apply_batch(self, entries: list[tuple[Owned, Entry]]) -> None:
+        if not entries:
+            return
+        async with self._step:
+            async with self._sql:
+                results = await self._load_and_apply(entries)
+            self._at("applied")
+            effects = [effect for batch in results.values() for effect in batch]
+            await self._hot.add([effect for effect in effects if type(effect) is Accepted])
+            self._publisher.publish(effects)
+            self._at("published")
+            for owned, batch in results.items():
+                owned.pending.add(batch, owned.state.progress)
+        self.counters.records += len(effects)
+        waiting = sum(owned.pending.records for owned in self._owned.values())
+        if waiting >= MAX_PENDING:
+            self._room.clear()
+        if waiting >= COMMIT_RECORDS:
+            self._plenty.set()
+        self._something.set()
+
+    async def _load_and_apply(
+        self, entries: list[tuple[Owned, Entry]]
+    ) -> dict[Owned, list[Effect]]:
+        """Nothing is evicted and no other record applied between the load and the last `apply`."""
+        while True:
+            entries = [
+                (owned, entry)
+                for owned, entry in entries
+                if self._owned.get(owned.state.partition) is owned
+            ]
+            try:
+                await self._load(entries)
+                break
+            except FencedError as error:
+                await self._lose(error)
+        results: dict[Owned, list[Effect]] = {}
+        for owned, entry in entries:
+            results.setdefault(owned, []).append(apply(owned.state, entry))
+        return results
+
+    async def _load(self, entries: list[tuple[Owned, Entry]]) -> None:
+        """Fetches the conversations and keys that are not in memory. Raises: FencedError."""
+        expected: dict[int, Progress] = {}
+        ids: dict[str, Owned] = {}
+        keys: dict[bytes, Owned] = {}
+        for owned, entry in entries:
+            if entry.request is None:
+                continue
+            conversation_id, conversations = (
+                entry.request.conversation_id,
+                owned.state.conversations,
+            )
+            if conversation_id in conversations:
+                conversations[conversation_id] = conversations.pop(
+                    conversation_id
+                )  # the newest stand last
+            else:
+                ids[conversation_id] = owned
+            if entry.key not in owned.state.answers:
+                keys[entry.key] = owned
+            expected[owned.state.partition] = owned.committed
+        if not ids and not keys:
+            return
+        loaded: Loaded = await self._patiently(
+            lambda: self._store.load(expected, list(ids), list(keys))
+        )
+        for conversation_id, owned in ids.items():
+            owned.state.conversations[conversation_id] = (
+                loaded.conversations.get(conversation_id) or Conversation()
+            )
+        for key, answer in loaded.answers.items():
+            keys[key].state.answers[key] = answer
+
+    async def _commit_forever(self) -> None:
+        while True:
+            await self._something.wait()
+            try:
+                async with asyncio.timeout(self._commit_s):
+                    await self._plenty.wait()
+            except TimeoutError:
+                pass
+            await self._commit()
+
+    async def _commit(self) -> None:
+        """Stores all that is pending."""
+        async with self._sql:
+            self._something.clear()
+            self._plenty.clear()
+            batch = {p: owned.pending for p, owned in self._owned.items() if owned.pending.records}
+            for partition, pending in batch.items():
+                self._owned[partition].pending = Pending(pending.new)
+            if batch:
+                await self._prepare_commit(batch)
+                await self._store_batch(batch)
+                self._stored(batch)
+                self._at("committed")
+                assert self._reader is not None
+                await self._reader.stored({p: pending.new.next for p, pending in batch.items()})
+            self._room.set()
+
+    async def _prepare_commit(self, batch: Mapping[int, Pending]) -> None:
+        """What must be done before the log is read no more from here: dead letters kept, pushes out of our buffers."""
+        for pending in batch.values():
+            for dead in pending.dead:
+                await self._bury(dead)
+        try:
+            await self._bus.flush()
+        except Exception as error:  # noqa: BLE001 - the client's many ways to say that the server is away
+            log.warning("pushes may be lost: %s", str(error) or type(error).__name__)
+        await self._patiently(
+            lambda: self._store.ensure_months({m for p in batch.values() for m in p.messages})
+        )
+
+    async def _store_batch(self, batch: dict[int, Pending]) -> None:
+        while batch:
+            try:
+                await self._patiently(lambda: self._store.commit(batch))
+                return
+            except FencedError as error:
+                for partition in error.partitions:
+                    batch.pop(partition)
+                await self._lose(error)
+            except ClashError as error:
+                for partition, ids in error.clashes.items():
+                    await self._bury_clashes(partition, batch[partition], ids)
+
+    def _stored(self, batch: Mapping[int, Pending]) -> None:
+        for partition, pending in batch.items():
+            owned = self._owned[partition]
+            owned.committed = pending.new
+            self._heads.stored(pending)
+            self._evict(owned)
+            self.counters.rows += len(pending.keys)
+        self.counters.commits += 1
+
+    def _evict(self, owned: Owned) -> None:
+        """Nothing that is not stored yet may be forgotten: SQL does not have it."""
+        share = len(self._owned)
+        _forget_oldest(
+            owned.state.conversations, self._max_conversations // share, owned.committed.next
+        )
+        _forget_oldest(owned.state.answers, self._max_answers // share, owned.committed.next)
+
+    async def _claim(self, partitions: Iterable[int]) -> dict[int, int]:
+        """Takes partitions over as SQL has them."""
+        wanted = frozenset(partitions)
+        progress = await self._patiently(lambda: self._store.claim(wanted))
+        self._owned.update({p: Owned(p, progress[p]) for p in wanted})
+        await self._patiently(lambda: self._store.ensure_months({month_of(now_ms())}))
+        return {p: progress[p].next for p in wanted}
+
+    async def _lose(self, error: FencedError) -> None:
+        """Another owner was quicker: forgets all of these partitions and reads them again from where SQL is now."""
+        log.warning("%s; starting over there", error)
+        self.counters.fenced += len(error.partitions)
+        assert self._reader is not None
+        await self._reader.seek(await self._claim(error.partitions))
+
+    async def _bury(self, dead: Dead) -> None:
+        """Puts a record into the dead letters, however long that takes: else it would be lost."""
+        record = dead.record
+        log.error(
+            "record %d of partition %d is dead: %s", record.offset, record.partition, dead.reason
+        )
+        self.counters.dead += 1
+        await self._append_patiently(DEAD, str(record.partition), dead_letter(dead))
+
+    async def _bury_clashes(self, partition: int, pending: Pending, ids: set[int]) -> None:
+        """A message whose numbers are taken: must never happen, must never go unseen."""
+        for row in pending.rows_of(ids):
+            reason = f"message {row[0]} (seq {row[10]} of {row[2]}) was acked, but another one is stored in its place"
+            log.error("ALARM: %s", reason)
+            self.counters.clashes += 1
+            record = Record(partition, pending.new.next, 0, repr(row).encode())
+            await self._append_patiently(DEAD, str(partition), dead_letter(Dead(record, reason)))
+        pending.drop(ids)
+
+    async def _append_patiently(self, topic: str, key: str, value: bytes) -> None:
+        async def append() -> None:
+            try:
+                await self._writer.append(topic, key, value)
+            except (AppError, NotAppendedError) as error:
+                raise StoreAwayError(f"the dead letters are not reached: {error}") from error
+
+        await self._patiently(append)
+
+    async def _patiently(self, call: Callable[[], Awaitable[T]]) -> T:
+        """Repeats a call for as long as SQL or the log is away; meanwhile requests wait in the log."""
+        pause, longest = RETRY_S
+        while True:
+            try:
+                return await call()
+            except StoreAwayError as error:
+                self.counters.store_failures += 1
+                log.warning("waiting: %s", error)
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, longest)
+
+
+def _forget_oldest(cache: dict[K, Conversation] | dict[K, Answer], most: int, stored: int) -> None:
+    """Shrinks a cache, whose oldest entries stand first, to `most` entries; only those from before offset `stored`."""
+    while len(cache) > most:
+        oldest = next(iter(cache))
+        if cache[oldest].offset >= stored:
+            return
+        del cache[oldest]

@@ -1,0 +1,333 @@
+"""The timeline's storage in SQL.
+
+Loads and commits guard each other: a commit changes `log_progress` by compare-and-set on the whole old row, and a load
+reads it in the same snapshot. An owner that another one has overtaken can therefore neither store anything nor go on
+from state of another point of the log.
+"""
+
+import logging
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, ParamSpec, Protocol, TypeVar
+
+import msgspec
+from sqlalchemy import Table, and_, bindparam, func, or_, select, update
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from functions.timeline.core import Answer, Conversation, Progress
+from functions.timeline.pending import Pending, Row
+from shared import months, tables
+
+log = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class StoreAwayError(Exception):
+    """SQL did not do it, or nobody knows whether it did. All calls may be repeated."""
+
+
+class FencedError(Exception):
+    """Another owner has moved on these partitions: what this one holds of them is worthless."""
+
+    def __init__(self, partitions: Iterable[int]) -> None:
+        self.partitions = frozenset(partitions)
+        super().__init__(f"another owner has moved on partitions {sorted(self.partitions)}")
+
+
+class ClashError(Exception):
+    """These rows (partition → ids of messages) cannot be stored: others with the same numbers are there."""
+
+    def __init__(self, clashes: Mapping[int, set[int]]) -> None:
+        self.clashes = clashes
+        super().__init__(f"other rows are stored under the same numbers: {dict(clashes)}")
+
+
+class Loaded(msgspec.Struct, frozen=True):
+    """What SQL has of the conversations and keys that were asked for."""
+
+    conversations: dict[str, Conversation]
+    answers: dict[bytes, Answer]
+
+
+class Store(Protocol):
+    """What the timeline needs of SQL. Every method raises StoreAwayError if SQL is away."""
+
+    async def claim(self, partitions: Iterable[int]) -> dict[int, Progress]:
+        """How far each partition is stored; makes the row of one that was never read."""
+
+    async def load(
+        self, expected: Mapping[int, Progress], ids: list[str], keys: list[bytes]
+    ) -> Loaded:
+        """Reads conversations and keys in one snapshot. Raises: FencedError unless `log_progress` is as expected."""
+
+    async def commit(self, batch: Mapping[int, Pending]) -> None:
+        """Stores the pending rows of partitions, all or nothing. Repeating a commit that succeeded does nothing.
+
+        Raises: FencedError, ClashError.
+        """
+
+    async def ensure_months(self, needed: Iterable[int]) -> None:
+        """Creates the tables of these months and of the ones after them."""
+
+
+def _sql(method: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:
+    async def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return await method(*args, **kwargs)
+        except (SQLAlchemyError, OSError) as error:
+            raise StoreAwayError(str(error).partition("\n")[0]) from error
+
+    return call
+
+
+_PROGRESS = tables.log_progress.c
+_CONVERSATION = tables.conversation.c
+_KEY = tables.message_key.c
+
+_COMPARE_AND_SET = (
+    update(tables.log_progress)
+    .where(
+        _PROGRESS.partition == bindparam("of"),
+        _PROGRESS.next == bindparam("old_next"),
+        _PROGRESS.last_ms == bindparam("old_ms"),
+        _PROGRESS.counter == bindparam("old_counter"),
+    )
+    .values(
+        next=bindparam("new_next"), last_ms=bindparam("new_ms"), counter=bindparam("new_counter")
+    )
+)
+_NEWEST_MONTH = (
+    select(func.max(tables.conversation_month.c.month))
+    .where(tables.conversation_month.c.conversation_id == _CONVERSATION.conversation_id)
+    .scalar_subquery()
+)
+_CONVERSATIONS = select(
+    _CONVERSATION.conversation_id, _CONVERSATION.max_seq, _CONVERSATION.max_rev, _NEWEST_MONTH
+)
+_ANSWERS = select(_KEY.key, _KEY.digest, _KEY.msg_id, _KEY.seq)
+
+
+class SqlStore:
+    """`Store` on SQLite, MySQL and MariaDB."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+        self._sqlite = engine.dialect.name == "sqlite"
+        self._months: set[int] = set()
+        self._inserts: dict[str, str] = {}
+
+    @_sql
+    async def claim(self, partitions: Iterable[int]) -> dict[int, Progress]:
+        """See `Store.claim`."""
+        wanted = list(partitions)
+        first = Progress()
+        async with self._engine.begin() as connection:
+            rows = [(partition, first.next, first.last_ms, first.counter) for partition in wanted]
+            await self._insert(connection, tables.log_progress, rows, self._unless_there("next"))
+            return await _progress(connection, wanted)
+
+    @_sql
+    async def load(
+        self, expected: Mapping[int, Progress], ids: list[str], keys: list[bytes]
+    ) -> Loaded:
+        """See `Store.load`."""
+        async with self._snapshot() as connection:
+            stored = await _progress(connection, expected)
+            if moved := [p for p, progress in expected.items() if stored.get(p) != progress]:
+                raise FencedError(moved)
+            conversations: dict[str, Conversation] = {}
+            answers: dict[bytes, Answer] = {}
+            if ids:
+                found = await connection.execute(
+                    _CONVERSATIONS.where(_CONVERSATION.conversation_id.in_(ids))
+                )
+                conversations = {row[0]: Conversation(row[1], row[2], row[3] or 0) for row in found}
+            if keys:
+                found = await connection.execute(_ANSWERS.where(_KEY.key.in_(keys)))
+                answers = {row[0]: Answer(row[1], row[2], row[3]) for row in found}
+        return Loaded(conversations, answers)
+
+    @_sql
+    async def commit(self, batch: Mapping[int, Pending]) -> None:
+        """See `Store.commit`."""
+        try:
+            await self._commit(batch)
+        except IntegrityError as error:
+            await self._explain(batch, error)
+        except _MovedError as moved:
+            undone = {
+                p: pending for p, pending in batch.items() if moved.stored.get(p) != pending.new
+            }
+            if lost := [p for p, pending in undone.items() if moved.stored.get(p) != pending.old]:
+                raise FencedError(lost) from None
+            if undone:  # the others were stored by an earlier try whose answer got lost
+                await self._commit(undone)
+
+    @_sql
+    async def ensure_months(self, needed: Iterable[int]) -> None:
+        """See `Store.ensure_months`."""
+        wanted = {m for month in needed for m in (month, months.next_month(month))} - self._months
+        if wanted:
+            await months.ensure_months(self._engine, wanted)
+            self._months |= wanted
+
+    @asynccontextmanager
+    async def _snapshot(self) -> Any:
+        async with self._engine.connect() as connection:
+            if self._sqlite:  # whose driver begins a transaction only before the first write
+                await connection.exec_driver_sql("BEGIN")
+            yield connection
+
+    async def _commit(self, batch: Mapping[int, Pending]) -> None:
+        """Progress first: a late owner fails before it has written anything. The rest is plain INSERT: with the
+        compare-and-set no row can be there already, so one that is must be seen, not skipped.
+        """
+        async with self._engine.begin() as connection:
+            moves = [
+                _move(partition, pending.old, pending.new) for partition, pending in batch.items()
+            ]
+            moved = await connection.execute(_COMPARE_AND_SET, moves)
+            if moved.rowcount != len(moves):
+                raise _MovedError(await _progress(connection, batch))
+            parts = list(batch.values())
+            for month in sorted({month for part in parts for month in part.messages}):
+                rows = [row for part in parts for row in part.messages.get(month, ())]
+                await self._insert(connection, tables.message_table(month), rows)
+            await self._insert(
+                connection, tables.message_key, [row for part in parts for row in part.keys]
+            )
+            heads = [row for part in parts for row in part.heads.values()]
+            await self._insert(
+                connection,
+                tables.conversation,
+                heads,
+                self._replacing("max_seq", "max_rev", "changed_ms"),
+            )
+            opened = [row for part in parts for row in part.months]
+            await self._insert(
+                connection, tables.conversation_month, opened, self._unless_there("month")
+            )
+            joined = [row for part in parts for row in part.memberships]
+            await self._insert(
+                connection, tables.user_conversation, joined, self._unless_there("user_id")
+            )
+
+    async def _insert(
+        self, connection: AsyncConnection, table: Table, rows: list[Row], otherwise: str = ""
+    ) -> None:
+        """Adds rows, each with all columns of the table in order, in one call of the driver."""
+        if rows:
+            await connection.exec_driver_sql(self._insert_sql(table) + otherwise, rows)
+
+    def _insert_sql(self, table: Table) -> str:
+        """Compiled once: SQLAlchemy's own way with parameters would cost more than the rest of the timeline."""
+        sql = self._inserts.get(table.name)
+        if sql is None:
+            sql = self._inserts[table.name] = str(
+                table.insert().compile(dialect=self._engine.dialect)
+            )
+        return sql
+
+    def _unless_there(self, column: str) -> str:
+        """Leaves a row that is there as it is. Not INSERT IGNORE, which would cut what is too long."""
+        return (
+            " ON CONFLICT DO NOTHING"
+            if self._sqlite
+            else f" ON DUPLICATE KEY UPDATE {column}={column}"
+        )
+
+    def _replacing(self, *columns: str) -> str:
+        if self._sqlite:
+            return " ON CONFLICT DO UPDATE SET " + ",".join(f"{c}=excluded.{c}" for c in columns)
+        return " ON DUPLICATE KEY UPDATE " + ",".join(f"{c}=VALUES({c})" for c in columns)
+
+    async def _explain(self, batch: Mapping[int, Pending], error: IntegrityError) -> None:
+        """Finds the rows that are there already, and stores the rest if they are the same ones.
+
+        Raises: ClashError if others are in their place; the given error if there are none.
+        """
+        clashes: dict[int, set[int]] = {}
+        same = 0
+        async with self._snapshot() as connection:
+            for partition, pending in batch.items():
+                replayed, others = await _compare(connection, pending)
+                same += len(replayed)
+                if others:
+                    clashes[partition] = others
+                elif replayed:
+                    pending.drop(replayed)
+        if clashes:
+            raise ClashError(clashes) from error
+        if not same:
+            raise error
+        log.warning("%d rows were stored already, the same ones", same)
+        await self._commit(batch)
+
+
+class _MovedError(Exception):
+    """The compare-and-set hit fewer rows than it should; `stored` is what there is."""
+
+    def __init__(self, stored: dict[int, Progress]) -> None:
+        super().__init__()
+        self.stored = stored
+
+
+async def _progress(connection: AsyncConnection, partitions: Iterable[int]) -> dict[int, Progress]:
+    rows = await connection.execute(
+        select(_PROGRESS.partition, _PROGRESS.next, _PROGRESS.last_ms, _PROGRESS.counter).where(
+            _PROGRESS.partition.in_(list(partitions))
+        )
+    )
+    return {row[0]: Progress(row[1], row[2], row[3]) for row in rows}
+
+
+def _move(partition: int, old: Progress, new: Progress) -> dict[str, int]:
+    return {
+        "of": partition,
+        "old_next": old.next,
+        "old_ms": old.last_ms,
+        "old_counter": old.counter,
+        "new_next": new.next,
+        "new_ms": new.last_ms,
+        "new_counter": new.counter,
+    }
+
+
+_IDENTITY = ("id", "conversation_id", "seq", "sender_id", "client_msg_id")
+"""Columns of a message that never change; the key's digest vouches for the content."""
+
+
+async def _compare(connection: AsyncConnection, pending: Pending) -> tuple[set[int], set[int]]:
+    """Ids of the pending messages whose row or key is stored: (the same, another one)."""
+    same: set[int] = set()
+    others: set[int] = set()
+    keys = {row[2]: row for row in pending.keys}
+    for month, rows in pending.messages.items():
+        c = tables.message_table(month).c
+        places = [(name, c.keys().index(name)) for name in _IDENTITY]
+        for row in rows:
+            mine = {name: row[place] for name, place in places}
+            at_its_place = or_(c.id == row[0], and_(c.conversation_id == row[2], c.seq == row[10]))
+            there = (
+                (
+                    await connection.execute(
+                        select(*(c[name] for name in _IDENTITY)).where(at_its_place)
+                    )
+                )
+                .mappings()
+                .all()
+            )
+            key = keys[row[0]]
+            keyed = (await connection.execute(_ANSWERS.where(_KEY.key == key[0]))).all()
+            if any(dict(found) != mine for found in there) or any(
+                tuple(found) != key for found in keyed
+            ):
+                others.add(row[0])
+            elif there and keyed:
+                same.add(row[0])
+            elif there or keyed:
+                others.add(row[0])
+    return same, others

@@ -1,0 +1,159 @@
+"""All tables as they were at first.
+
+A copy, not an import: later revisions start from what this one made.
+"""
+
+from typing import Any
+
+from alembic import op
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+)
+from sqlalchemy.dialects import mysql
+
+from shared.schema import create_missing
+
+revision = "0001"
+down_revision = None
+
+metadata = MetaData()
+
+Id = BigInteger().with_variant(Integer, "sqlite")
+"""SQLite numbers rows by itself only in a column of type INTEGER."""
+
+
+def ascii_string(length: int) -> String:
+    """A string of ASCII, compared byte by byte: its index is a quarter of the size of one in utf8mb4."""
+    return String(length).with_variant(
+        mysql.VARCHAR(length, charset="ascii", collation="ascii_bin"),
+        "mysql",
+        "mariadb",
+    )
+
+
+def folded_string(length: int) -> String:
+    """A folded name, compared by code point: MySQL's default collation would equate é and e."""
+    return String(length).with_variant(
+        mysql.VARCHAR(length, collation="utf8mb4_bin"), "mysql", "mariadb"
+    )
+
+
+def fixed_bytes(length: int) -> LargeBinary:
+    """Exactly so many bytes, in the row itself."""
+    return LargeBinary(length).with_variant(mysql.BINARY(length), "mysql", "mariadb")
+
+
+OPTIONS: dict[str, Any] = {
+    "mysql_engine": "InnoDB",
+    "mysql_charset": "utf8mb4",
+    "mariadb_engine": "InnoDB",
+    "mariadb_charset": "utf8mb4",
+}
+
+user = Table(
+    "user",
+    metadata,
+    Column("id", Id, primary_key=True, autoincrement=True),
+    Column("username", String(64), nullable=False),
+    # Folded; NULL once the account is deleted, which frees the name.
+    Column("username_key", folded_string(191), unique=True),
+    Column("nickname", String(64), nullable=False),
+    Column("nickname_key", folded_string(191), nullable=False, index=True),
+    Column("avatar", String(255)),
+    Column("password_hash", ascii_string(255), nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+    Column("deleted_ms", BigInteger),
+    **OPTIONS,
+)
+
+session = Table(
+    "session",
+    metadata,
+    Column("id", ascii_string(32), primary_key=True),
+    Column("user_id", BigInteger, nullable=False, index=True),
+    Column("device_id", ascii_string(64)),
+    Column("platform", ascii_string(16), nullable=False),
+    Column("refresh_hash", fixed_bytes(32), nullable=False),
+    # Of the refresh token: an older one presented again is reuse, but for a repeat of the one
+    # before, for a moment from when it was first traded.
+    Column("generation", Integer, nullable=False),
+    Column("previous_hash", fixed_bytes(32)),
+    Column("rotated_ms", BigInteger),
+    Column("created_ms", BigInteger, nullable=False),
+    Column("last_used_ms", BigInteger, nullable=False),
+    Column("expires_ms", BigInteger, nullable=False),
+    Column("ended_ms", BigInteger),
+    **OPTIONS,
+)
+
+conversation = Table(
+    "conversation",
+    metadata,
+    Column("conversation_id", ascii_string(64), primary_key=True),
+    Column("max_seq", BigInteger, nullable=False),
+    Column("max_rev", BigInteger, nullable=False),
+    Column(
+        "changed_ms", BigInteger, nullable=False
+    ),  # log time of the newest record that changed it
+    **OPTIONS,
+)
+
+conversation_month = Table(
+    "conversation_month",
+    metadata,
+    # Which monthly tables hold a conversation: a reader of `seq` finds the table without searching them all.
+    Column("conversation_id", ascii_string(64), primary_key=True),
+    Column("month", Integer, primary_key=True, autoincrement=False),
+    Column("first_seq", BigInteger, nullable=False),
+    **OPTIONS,
+)
+
+user_conversation = Table(
+    "user_conversation",
+    metadata,
+    # Private conversations of a user, written once, with a conversation's first message.
+    Column("user_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("conversation_id", ascii_string(64), primary_key=True),
+    **OPTIONS,
+)
+
+message_key = Table(
+    "message_key",
+    metadata,
+    # Idempotence, for ever: 128 bits of a hash over (conversation, sender, client_msg_id), with the whole answer.
+    Column(
+        "key",
+        fixed_bytes(16),
+        primary_key=True,
+    ),
+    Column(
+        "digest",
+        fixed_bytes(8),
+        nullable=False,
+    ),
+    Column("msg_id", BigInteger, nullable=False),
+    Column("seq", BigInteger, nullable=False),
+    **OPTIONS,
+)
+
+log_progress = Table(
+    "log_progress",
+    metadata,
+    # How far the timeline has stored a partition; changed only by compare-and-set on the whole old row.
+    Column("partition", Integer, primary_key=True, autoincrement=False),
+    Column("next", BigInteger, nullable=False),
+    Column("last_ms", BigInteger, nullable=False),
+    Column("counter", Integer, nullable=False),
+    **OPTIONS,
+)
+
+
+def upgrade() -> None:
+    """Skips what is there: an interrupted run leaves tables behind, since MySQL rolls no DDL back."""
+    create_missing(op.get_bind(), metadata.sorted_tables)
