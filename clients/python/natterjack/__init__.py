@@ -1,0 +1,59 @@
+"""Natterjack's Python client: typed, asynchronous, and honest about what it does not know."""
+
+from clients.python.natterjack.api import Api
+from clients.python.natterjack.auth import Credentials
+from clients.python.natterjack.backoff import Backoff
+from clients.python.natterjack.client import Client
+from clients.python.natterjack.errors import (
+    ApiError,
+    BadRequest,
+    ClientClosed,
+    Conflict,
+    Forbidden,
+    NotFound,
+    RateLimited,
+    SessionEnded,
+    TooLarge,
+    Transient,
+    Unauthenticated,
+    Unavailable,
+    UnknownOutcome,
+)
+from clients.python.natterjack.events import (
+    Connected,
+    Disconnected,
+    Event,
+    MessageChanged,
+    MessageReceived,
+    Pushed,
+)
+from clients.python.natterjack.positions import FilePositions, MemoryPositions, PositionStore
+
+__all__ = [
+    "Api",
+    "ApiError",
+    "Backoff",
+    "BadRequest",
+    "Client",
+    "ClientClosed",
+    "Conflict",
+    "Connected",
+    "Credentials",
+    "Disconnected",
+    "Event",
+    "FilePositions",
+    "Forbidden",
+    "MemoryPositions",
+    "MessageChanged",
+    "MessageReceived",
+    "NotFound",
+    "PositionStore",
+    "Pushed",
+    "RateLimited",
+    "SessionEnded",
+    "TooLarge",
+    "Transient",
+    "Unauthenticated",
+    "Unavailable",
+    "UnknownOutcome",
+]

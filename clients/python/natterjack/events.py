@@ -1,0 +1,44 @@
+"""What `Client.events()` yields."""
+
+from dataclasses import dataclass
+
+import msgspec
+
+from schemas.messages import Message
+
+
+@dataclass(frozen=True, slots=True)
+class MessageReceived:
+    """The next message of its conversation: `seq` 1, 2, 3 … each once. One's own messages are among them."""
+
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class MessageChanged:
+    """A message that came earlier was recalled, edited, pinned …; this is what it is now (`message.rev`)."""
+
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class Pushed:
+    """Any other push, as it came: `typing`, `presence`, `friend.*` …. These are not repeated when they get lost."""
+
+    type: str
+    data: msgspec.Raw
+
+
+@dataclass(frozen=True, slots=True)
+class Connected:
+    """The socket is up; what was missed follows as ordinary events."""
+
+
+@dataclass(frozen=True, slots=True)
+class Disconnected:
+    """The socket is down, for the reason given; the client connects again by itself."""
+
+    reason: str
+
+
+Event = MessageReceived | MessageChanged | Pushed | Connected | Disconnected
