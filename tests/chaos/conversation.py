@@ -1,0 +1,86 @@
+"""Two users who talk while the system around them is killed, and the check of what must hold afterwards."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from clients.python.natterjack import Client, MessageReceived
+from schemas.messages import Message, MessageAck, SendMessage
+from tests.system import System
+
+IN_FLIGHT = 16
+"""Sends under way at a time, of each side."""
+
+
+@dataclass
+class Side:
+    """One user: what he was told and what he received."""
+
+    client: Client
+    acks: dict[str, MessageAck] = field(default_factory=dict)
+    contents: dict[str, str] = field(default_factory=dict)
+    received: list[Message] = field(default_factory=list)
+
+
+async def talk(
+    system: System, count: int, disturb: Callable[[Callable[[], int]], Awaitable[None]]
+) -> tuple[Side, Side]:
+    """Sends `count` messages, half from each side, while `disturb(acked)` runs; returns when both have them all.
+
+    `disturb` is given a function that tells how many are acked so far, and may return before the end.
+    """
+    async with await system.user("alice") as alice, await system.user("bob") as bob:
+        sides = Side(alice), Side(bob)
+        listeners = [asyncio.create_task(_listen(side, count)) for side in sides]
+        disturbing = asyncio.create_task(disturb(lambda: sum(len(side.acks) for side in sides)))
+        await asyncio.gather(
+            _send(sides[0], bob.user_id, "a", count // 2),
+            _send(sides[1], alice.user_id, "b", count - count // 2),
+        )
+        await disturbing
+        await system.ready()
+        await asyncio.gather(*listeners)
+        return sides
+
+
+async def _send(side: Side, peer: int, prefix: str, count: int) -> None:
+    slots = asyncio.Semaphore(IN_FLIGHT)
+
+    async def one(i: int) -> None:
+        async with slots:
+            key, content = f"{prefix}-{i}", f"message {i} of {prefix}"
+            side.contents[key] = content
+            side.acks[key] = await side.client.send_message(
+                SendMessage(key, content, receiver_id=peer)
+            )
+
+    async with asyncio.TaskGroup() as group:
+        for i in range(count):
+            group.create_task(one(i))
+
+
+async def _listen(side: Side, count: int) -> None:
+    async for event in side.client.events():
+        if isinstance(event, MessageReceived):
+            side.received.append(event.message)
+            if len(side.received) == count:
+                return
+
+
+async def check(system: System, sides: tuple[Side, Side]) -> None:
+    """Every ack is a row, once, with the numbers that the sender was told; no gap; both saw the same."""
+    acks = sides[0].acks | sides[1].acks
+    contents = sides[0].contents | sides[1].contents
+    conversation_id = next(iter(acks.values())).conversation_id
+    rows = await system.rows(conversation_id)
+    assert [row["seq"] for row in rows] == list(range(1, len(rows) + 1)), "numbers have a gap or a double"
+    assert len({row["msg_id"] for row in rows}) == len(rows), "a msg_id stands twice"
+    stored = {row["client_msg_id"]: row for row in rows}
+    assert len(stored) == len(rows), "a message is stored twice"
+    assert set(acks) == set(stored), "acked and stored differ"
+    for key, ack in acks.items():
+        row = stored[key]
+        assert (row["msg_id"], row["seq"], row["content"]) == (ack.msg_id, ack.seq, contents[key])
+    for side in sides:
+        seen = [(m.seq, m.msg_id, m.content) for m in side.received]
+        assert seen == [(row["seq"], row["msg_id"], row["content"]) for row in rows]

@@ -1,0 +1,241 @@
+"""One suite for every log: what the timeline and the functions rely on."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field
+
+import pytest
+
+from shared.adapters.log_jetstream import JetStreamReader, JetStreamWriter, ensure_stream
+from shared.adapters.memory_log import MemoryLog
+from shared.adapters.nats import NatsBus
+from shared.log import LogError, LogReader, LogWriter, NotAppendedError, Record, partition_of
+from tests.servers import NatsServer
+
+PARTITIONS = 4
+
+
+@dataclass
+class Keeper:
+    """An owner that starts where it is told."""
+
+    starts: dict[int, int] = field(default_factory=dict)
+    held: frozenset[int] = frozenset()
+
+    async def assigned(self, partitions: frozenset[int]) -> Mapping[int, int]:
+        self.held |= partitions
+        return {p: self.starts.get(p, 0) for p in partitions}
+
+    async def revoked(self, partitions: frozenset[int]) -> None:
+        self.held -= partitions
+
+
+@dataclass
+class Log:
+    """A log under test: its writer, and a way to open a reader."""
+
+    writer: LogWriter
+    reader: Callable[[Keeper], AbstractAsyncContextManager[LogReader]]
+
+
+_topics = iter(f"im.contract{n}" for n in range(1_000))
+
+
+@pytest.fixture(params=["memory", "jetstream"])
+async def topic_and_log(request: pytest.FixtureRequest) -> AsyncIterator[tuple[str, Log]]:
+    topic = next(_topics)
+    if request.param == "memory":
+        memory = MemoryLog(PARTITIONS)
+
+        @asynccontextmanager
+        async def open_memory(owner: Keeper) -> AsyncIterator[LogReader]:
+            reader = memory.reader(topic, owner)
+            yield reader
+            await reader.close()
+
+        yield topic, Log(memory, open_memory)
+        return
+    server: NatsServer = request.getfixturevalue("nats_server")
+    bus = await NatsBus.open(server.url, "test")
+    await ensure_stream(bus, topic, PARTITIONS)
+
+    @asynccontextmanager
+    async def open_jetstream(owner: Keeper) -> AsyncIterator[LogReader]:
+        reader = JetStreamReader(bus, topic, "test", PARTITIONS, owner)
+        await reader.check()
+        yield reader
+        await reader.close()
+
+    writer = JetStreamWriter(bus, PARTITIONS)
+    yield topic, Log(writer, open_jetstream)
+    writer.close()
+    await bus.close()
+
+
+async def take(reader: LogReader, count: int) -> list[Record]:
+    """Reads until `count` records are there."""
+    records: list[Record] = []
+    async with asyncio.timeout(30):
+        while len(records) < count:
+            records += await reader.read(count - len(records))
+    return records
+
+
+def by_partition(records: list[Record]) -> dict[int, list[bytes]]:
+    """Values in order, by partition."""
+    sorted_out: dict[int, list[bytes]] = {}
+    for record in records:
+        sorted_out.setdefault(record.partition, []).append(record.value)
+    return sorted_out
+
+
+async def fill(log: Log, topic: str, count: int, name: str = "v") -> dict[int, list[bytes]]:
+    """Appends `count` records at once; returns what a reader must see."""
+    expected: dict[int, list[bytes]] = {}
+    appends = []
+    for i in range(count):
+        key, value = f"p_1_{i % 17}", f"{name}{i}".encode()
+        expected.setdefault(partition_of(key, PARTITIONS), []).append(value)
+        appends.append(log.writer.append(topic, key, value))
+    await asyncio.gather(*appends)
+    return expected
+
+
+async def test_reads_what_was_appended_in_order_within_each_partition(topic_and_log: tuple[str, Log]) -> None:
+    topic, log = topic_and_log
+    before = await fill(log, topic, 1_500, "a")
+    async with log.reader(Keeper()) as reader:
+        assert by_partition(await take(reader, 1_500)) == before
+        after = await fill(log, topic, 1_500, "b")
+        records = await take(reader, 1_500)
+        assert by_partition(records) == after
+        assert reader.lag == 0
+    assert all(record.ms > 1_700_000_000_000 for record in records)
+
+
+async def test_offsets_grow_within_a_partition_and_are_where_to_go_on(topic_and_log: tuple[str, Log]) -> None:
+    topic, log = topic_and_log
+    await fill(log, topic, 200)
+    async with log.reader(Keeper()) as reader:
+        records = await take(reader, 200)
+    starts: dict[int, int] = {}
+    for record in records[:90]:
+        assert record.offset >= starts.get(record.partition, 0)
+        starts[record.partition] = record.offset + 1
+    owner = Keeper(starts)
+    async with log.reader(owner) as reader:
+        assert by_partition(await take(reader, 110)) == by_partition(records[90:])
+
+
+async def test_an_idle_partition_holds_nobody_back(topic_and_log: tuple[str, Log]) -> None:
+    topic, log = topic_and_log
+    for i in range(50):
+        await log.writer.append(topic, "p_1_2", b"%d" % i)
+    mine = partition_of("p_1_2", PARTITIONS)
+    async with log.reader(Keeper()) as reader:
+        last = (await take(reader, 50))[-1]
+    async with log.reader(Keeper({mine: last.offset + 1})) as reader:
+        await log.writer.append(topic, "p_1_2", b"new")
+        assert [r.value for r in await take(reader, 1)] == [b"new"]
+
+
+async def test_seek_repeats_one_partition_and_no_other(topic_and_log: tuple[str, Log]) -> None:
+    topic, log = topic_and_log
+    expected = await fill(log, topic, 300)
+    async with log.reader(Keeper()) as reader:
+        read = await take(reader, 120)
+        again = read[0].partition
+        await reader.seek({again: read[0].offset})
+        count = 300 - 120 + len(by_partition(read)[again])
+        rest = by_partition(await take(reader, count))
+    assert rest[again] == expected[again]
+    for partition in set(expected) - {again}:
+        assert by_partition(read).get(partition, []) + rest.get(partition, []) == expected[partition]
+
+
+async def test_a_reader_hears_of_its_partitions_and_gives_them_up(topic_and_log: tuple[str, Log]) -> None:
+    topic, log = topic_and_log
+    await fill(log, topic, 1)
+    owner = Keeper()
+    async with log.reader(owner) as reader:
+        await take(reader, 1)
+        assert owner.held == frozenset(range(PARTITIONS))
+    assert not owner.held
+
+
+async def test_read_returns_without_records_when_closed(topic_and_log: tuple[str, Log]) -> None:
+    _, log = topic_and_log
+    async with log.reader(Keeper()) as reader:
+        reading = asyncio.create_task(reader.read(10))
+        await asyncio.sleep(0)
+        await reader.close()
+        assert await reading == []
+
+
+class TestJetStream:
+    """What only a real server does."""
+
+    async def test_a_killed_server_loses_and_repeats_nothing(self, nats_server: NatsServer) -> None:
+        topic = next(_topics)
+        bus = await NatsBus.open(nats_server.url, "test")
+        await ensure_stream(bus, topic, PARTITIONS)
+        writer = JetStreamWriter(bus, PARTITIONS)
+        reader = JetStreamReader(bus, topic, "test", PARTITIONS, Keeper())
+        log = Log(writer, lambda _: pytest.fail("not used"))
+        before = await fill(log, topic, 700, "before")
+        assert by_partition(await take(reader, 500)) != {}
+        nats_server.kill()
+        nats_server.start()
+        rest = await take(reader, 200)
+        while not bus.connected:
+            await asyncio.sleep(0.01)
+        after = await fill(log, topic, 700, "after")
+        assert by_partition(await take(reader, 700)) == after
+        assert len(rest) == 200 and sum(map(len, before.values())) == 700
+        await reader.close()
+        writer.close()
+        await bus.close()
+
+    async def test_says_that_nothing_was_appended_only_when_that_is_sure(self, nats_server: NatsServer) -> None:
+        bus = await NatsBus.open(nats_server.url, "test")
+        writer = JetStreamWriter(bus, PARTITIONS)
+        with pytest.raises(NotAppendedError, match="no stream"):
+            await writer.append("im.nowhere", "p_1_2", b"x")
+        nats_server.stop()
+        while bus.connected:
+            await asyncio.sleep(0.01)
+        with pytest.raises(NotAppendedError):
+            await writer.append("im.requests", "p_1_2", b"x")
+        nats_server.start()
+        writer.close()
+        await bus.close()
+
+    async def test_the_number_of_partitions_never_changes(self, nats_server: NatsServer) -> None:
+        topic = next(_topics)
+        bus = await NatsBus.open(nats_server.url, "test")
+        writer = JetStreamWriter(bus, PARTITIONS)
+        with pytest.raises(LogError, match="migrations"):
+            await writer.check([topic])
+        await ensure_stream(bus, topic, PARTITIONS)
+        await ensure_stream(bus, topic, PARTITIONS)
+        with pytest.raises(LogError, match="IM_LOG_PARTITIONS is 5"):
+            await ensure_stream(bus, topic, 5)
+        with pytest.raises(LogError, match="IM_LOG_PARTITIONS is 5"):
+            await JetStreamReader(bus, topic, "test", 5, Keeper()).check()
+        writer.close()
+        await bus.close()
+
+    async def test_goes_on_when_the_stream_lost_its_end(self, nats_server: NatsServer) -> None:
+        topic = next(_topics)
+        bus = await NatsBus.open(nats_server.url, "test")
+        await ensure_stream(bus, topic, 1)
+        writer = JetStreamWriter(bus, 1)
+        await writer.append(topic, "p_1_2", b"old")
+        reader = JetStreamReader(bus, topic, "test", 1, Keeper({0: 1_000}))
+        assert await reader.read(1) == []
+        await writer.append(topic, "p_1_2", b"new")
+        assert [r.value for r in await take(reader, 1)] == [b"new"]
+        await reader.close()
+        writer.close()
+        await bus.close()

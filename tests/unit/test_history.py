@@ -1,0 +1,248 @@
+"""Pages: every way through a conversation brings every message once, whatever the cache holds."""
+
+import random
+from collections.abc import Mapping, Sequence
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from functions.history.handler import Deps, Head, history, sync
+from functions.history.pages import MAX_ANSWER, Pages
+from schemas.messages import GetHistory, Position, Sync
+from shared.errors import Forbidden
+from shared.function import Context
+
+
+class FakeArchive:
+    def __init__(self, sizes: Mapping[str, int], body: int = 1) -> None:
+        self.conversations = {
+            c: {s: self.message(c, s, body) for s in range(1, n + 1)} for c, n in sizes.items()
+        }
+
+    @staticmethod
+    def message(conversation_id: str, seq: int, body: int) -> bytes:
+        return msgspec.json.encode(
+            {"conversation_id": conversation_id, "seq": seq, "content": "x" * body}
+        )
+
+    async def head(self, conversation_id: str) -> Head:
+        return Head(len(self.conversations.get(conversation_id, ())), 0)
+
+    async def read(
+        self, conversation_id: str, first: int, last: int
+    ) -> Sequence[tuple[int, bytes]]:
+        return [
+            (s, m)
+            for s, m in self.conversations.get(conversation_id, {}).items()
+            if first <= s <= last
+        ]
+
+    async def of_user(
+        self, user_id: int, after: str, upto: str | None, limit: int
+    ) -> Sequence[tuple[str, int, int]]:
+        names = sorted(
+            c
+            for c in self.conversations
+            if f"_{user_id}" in c and c > after and (upto is None or c <= upto)
+        )
+        return [(c, len(self.conversations[c]), 0) for c in names[:limit]]
+
+
+class FakeCache:
+    """Holds some of what it should; `repair` fills it."""
+
+    def __init__(self) -> None:
+        self.held: dict[str, dict[int, bytes]] = {}
+
+    async def read(self, conversation_id: str, first: int, last: int) -> Sequence[bytes]:
+        held = self.held.get(conversation_id, {})
+        span = range(first, last + 1)
+        return [held[s] for s in span] if all(s in held for s in span) else []
+
+    async def newest(self, conversation_id: str) -> int:
+        return max(self.held.get(conversation_id, {}), default=0)
+
+    async def repair(self, conversation_id: str, messages: Mapping[int, bytes]) -> None:
+        self.held.setdefault(conversation_id, {}).update(messages)
+
+
+def context(archive: FakeArchive, cache: FakeCache, user_id: int = 1) -> Context[Deps]:
+    return Context(user_id, Deps(Pages(cache, archive), archive), 0)
+
+
+def seqs(messages: Sequence[msgspec.Raw]) -> list[int]:
+    return [msgspec.json.decode(m)["seq"] for m in messages]
+
+
+@settings(max_examples=60)
+@given(total=st.integers(0, 130), limit=st.integers(1, 60), seed=st.integers(0, 99))
+async def test_paging_both_ways_brings_everything_once(total: int, limit: int, seed: int) -> None:
+    archive, cache = FakeArchive({"p_1_2": total}), FakeCache()
+    whole = archive.conversations["p_1_2"]
+    cache.held["p_1_2"] = {s: m for s, m in whole.items() if random.Random(seed + s).random() < 0.5}
+    ctx = context(archive, cache)
+    forward: list[int] = []
+    more = True
+    while more:
+        page = (await history(GetHistory("p_1_2", after_seq=len(forward), limit=limit), ctx)).reply
+        assert page is not None
+        forward += seqs(page.messages)
+        more = page.has_more
+        assert page.max_seq == total
+    assert forward == list(range(1, total + 1))
+    backward: list[int] = []
+    before: int | None = None
+    more = True
+    while more:
+        page = (await history(GetHistory("p_1_2", before_seq=before, limit=limit), ctx)).reply
+        assert page is not None
+        backward = seqs(page.messages) + backward
+        before = backward[0] if backward else 1
+        more = page.has_more
+    assert backward == list(range(1, total + 1))
+
+
+@pytest.mark.parametrize(
+    ("bounds", "expected", "more"),
+    [
+        ({}, range(51, 101), True),
+        ({"limit": 100}, range(1, 101), False),
+        ({"before_seq": 51}, range(1, 51), False),
+        ({"before_seq": 52}, range(2, 52), True),
+        ({"before_seq": 1}, [], False),
+        ({"before_seq": 500}, range(51, 101), True),
+        ({"after_seq": 0}, range(1, 51), True),
+        ({"after_seq": 50}, range(51, 101), False),
+        ({"after_seq": 100}, [], False),
+        ({"after_seq": 900}, [], False),
+        ({"after_seq": 10, "before_seq": 20}, range(11, 20), False),
+        ({"after_seq": 10, "before_seq": 90}, range(11, 61), True),
+        ({"after_seq": 10, "before_seq": 11}, [], False),
+    ],
+)
+async def test_bounds_are_exclusive(
+    bounds: dict[str, int], expected: Sequence[int], *, more: bool
+) -> None:
+    page = (
+        await history(
+            GetHistory("p_1_2", **bounds), context(FakeArchive({"p_1_2": 100}), FakeCache())
+        )
+    ).reply
+    assert page is not None
+    assert (seqs(page.messages), page.has_more) == (list(expected), more)
+
+
+async def test_the_cache_answers_when_it_holds_the_whole_page_and_is_repaired_otherwise() -> None:
+    archive, cache = FakeArchive({"p_1_2": 100}), FakeCache()
+    pages = Pages(cache, archive)
+    ctx = Context(1, Deps(pages, archive), 0)
+    for hits, misses in ((0, 1), (1, 1)):
+        await history(GetHistory("p_1_2"), ctx)
+        assert (pages.hits, pages.misses) == (hits, misses)
+
+
+async def test_a_cache_that_fell_behind_is_noticed() -> None:
+    archive, cache = FakeArchive({"p_1_2": 100}), FakeCache()
+    cache.held["p_1_2"] = {s: m for s, m in archive.conversations["p_1_2"].items() if s <= 60}
+    page = (await history(GetHistory("p_1_2"), context(archive, cache))).reply
+    assert page is not None
+    assert seqs(page.messages) == list(range(51, 101))
+
+
+async def test_the_cache_may_be_ahead_of_the_archive() -> None:
+    archive, cache = FakeArchive({"p_1_2": 100}), FakeCache()
+    cache.held["p_1_2"] = {s: FakeArchive.message("p_1_2", s, 1) for s in range(51, 104)}
+    page = (await history(GetHistory("p_1_2"), context(archive, cache))).reply
+    assert page is not None
+    assert (seqs(page.messages), page.max_seq) == (list(range(54, 104)), 103)
+
+
+async def test_a_page_never_jumps_over_a_hole() -> None:
+    archive, cache = FakeArchive({"p_1_2": 100}), FakeCache()
+    del archive.conversations["p_1_2"][98]
+    archive.conversations["p_1_2"][101] = FakeArchive.message("p_1_2", 101, 1)
+    forward = (await history(GetHistory("p_1_2", after_seq=95), context(archive, cache))).reply
+    newest = (await history(GetHistory("p_1_2"), context(archive, FakeCache()))).reply
+    assert forward is not None
+    assert newest is not None
+    assert (seqs(forward.messages), forward.has_more) == ([96, 97], True)
+    assert (seqs(newest.messages), newest.has_more) == ([99, 100], True)
+
+
+async def test_a_page_of_long_messages_is_cut_to_one_answer() -> None:
+    archive = FakeArchive({"p_1_2": 100}, body=60_000)
+    ctx = context(archive, FakeCache())
+    got: list[int] = []
+    more = True
+    while more:
+        page = (await history(GetHistory("p_1_2", after_seq=len(got), limit=200), ctx)).reply
+        assert page is not None
+        assert sum(len(bytes(m)) for m in page.messages) <= MAX_ANSWER
+        got += seqs(page.messages)
+        more = page.has_more
+    assert got == list(range(1, 101))
+
+
+@pytest.mark.parametrize("conversation_id", ["p_2_3", "g_1"])
+async def test_only_members_read(conversation_id: str) -> None:
+    with pytest.raises(Forbidden):
+        await history(GetHistory(conversation_id), context(FakeArchive({}), FakeCache()))
+
+
+@settings(max_examples=40)
+@given(
+    sizes=st.dictionaries(st.integers(2, 40), st.integers(0, 120), max_size=25),
+    positions=st.dictionaries(st.integers(2, 40), st.integers(0, 120), max_size=25),
+    limit=st.integers(1, 30),
+)
+async def test_sync_and_history_together_catch_up(
+    sizes: dict[int, int], positions: dict[int, int], limit: int
+) -> None:
+    archive = FakeArchive({f"p_1_{peer}": n for peer, n in sizes.items()})
+    ctx = context(archive, FakeCache())
+    have = {f"p_1_{peer}": min(at, sizes.get(peer, 0)) for peer, at in positions.items()}
+    named = [Position(c, at) for c, at in have.items()]
+    got: dict[str, list[int]] = {}
+    cursor: str | None = None
+    while True:
+        page = (await sync(Sync(named, cursor, limit), ctx)).reply
+        assert page is not None
+        for conversation in page.conversations:
+            assert conversation.conversation_id not in got
+            found = got[conversation.conversation_id] = seqs(conversation.messages)
+            while conversation.has_more and found[-1] < conversation.max_seq:
+                rest = (
+                    await history(
+                        GetHistory(conversation.conversation_id, after_seq=found[-1]), ctx
+                    )
+                ).reply
+                assert rest is not None
+                found += seqs(rest.messages)
+        cursor = page.next
+        if cursor is None:
+            break
+    expected = {
+        f"p_1_{peer}": list(range(have.get(f"p_1_{peer}", 0) + 1, n + 1))
+        for peer, n in sizes.items()
+    }
+    assert got == {c: s for c, s in expected.items() if s}
+
+
+async def test_a_device_with_more_conversations_than_it_may_name_gets_none_from_the_beginning() -> (
+    None
+):
+    archive = FakeArchive({f"p_1_{peer}": 3 for peer in range(1000, 1700)})
+    ctx = context(archive, FakeCache())
+    have = sorted(archive.conversations)
+    cursor: str | None = None
+    for _ in range(20):
+        named = [Position(c, 3) for c in have if cursor is None or c > cursor][:500]
+        page = (await sync(Sync(named, cursor, 200), ctx)).reply
+        assert page is not None
+        assert page.conversations == []
+        cursor = page.next
+        if cursor is None:
+            break
+    assert cursor is None

@@ -1,0 +1,91 @@
+"""`message.send` up to the log: who is meant, what is refused, what the record holds."""
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from functions.send.handler import Deps, send
+from schemas.messages import SendMessage
+from schemas.records import SendRequested
+from shared.errors import AppError, NotFound
+from shared.function import Context
+
+
+class OpenGate:
+    def __init__(self) -> None:
+        self.asked: list[tuple[int, int]] = []
+
+    async def admit(self, sender: int, receiver: int) -> None:
+        self.asked.append((sender, receiver))
+        if receiver == 404:
+            raise NotFound("no user 404")
+
+
+async def sent(data: dict[str, Any], sender: int = 7) -> SendRequested:
+    cmd = msgspec.json.decode(msgspec.json.encode({"client_msg_id": "c1", "content": "hi"} | data), type=SendMessage)
+    gate = OpenGate()
+    outcome = await send(cmd, Context(sender, Deps(gate), 123, "conn", "sess", "_INBOX.x", "trace"))
+    assert outcome.reply is None
+    (record,) = outcome.requests
+    assert isinstance(record, SendRequested)
+    assert gate.asked == [(sender, record.receiver_id)]
+    return record
+
+
+@pytest.mark.parametrize("named", [{"receiver_id": 3}, {"conversation_id": "p_3_7"}])
+async def test_the_receiver_may_be_named_either_way(named: dict[str, Any]) -> None:
+    record = await sent(named)
+    assert (record.conversation_id, record.user_id, record.receiver_id) == ("p_3_7", 7, 3)
+    assert (record.reply, record.conn, record.trace, record.at) == ("_INBOX.x", "conn", "trace", 123)
+
+
+async def test_a_sender_in_the_payload_is_ignored() -> None:
+    assert (await sent({"receiver_id": 3, "sender_id": 9, "user_id": 9})).user_id == 7
+
+
+async def test_extra_is_kept_as_it_is() -> None:
+    record = await sent({"receiver_id": 3, "extra": {"b": [1, 2.50], "a": None}})
+    assert msgspec.json.decode(msgspec.json.encode(record))["extra"] == {"b": [1, 2.5], "a": None}
+
+
+@pytest.mark.parametrize(
+    ("named", "code"),
+    [
+        ({}, "bad_request"),
+        ({"receiver_id": 3, "conversation_id": "p_3_7"}, "bad_request"),
+        ({"receiver_id": 7}, "bad_request"),
+        ({"conversation_id": "p_3_4"}, "forbidden"),
+        ({"conversation_id": "p_7_3"}, "bad_request"),
+        ({"receiver_id": 404}, "not_found"),
+        ({"receiver_id": 3, "extra": "x" * 5000}, "too_large"),
+    ],
+)
+async def test_what_is_refused(named: dict[str, Any], code: str) -> None:
+    with pytest.raises(AppError) as caught:
+        await sent(named)
+    assert caught.value.code == code
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"content": ""},
+        {"content": "x" * 16_001},
+        {"content": 5},
+        {"client_msg_id": "a.b"},
+        {"client_msg_id": "*"},
+        {"client_msg_id": "a\r\nPUB"},
+        {"client_msg_id": ""},
+        {"msg_type": 6},
+        {"msg_type": "1"},
+        {"receiver_id": 0},
+        {"receiver_id": 2**53},
+        {"receiver_id": 1.5},
+        {"reply_to": "x"},
+        {"mentions": ["a"]},
+    ],
+)
+async def test_the_shape_is_checked_by_the_schema(data: dict[str, Any]) -> None:
+    with pytest.raises(msgspec.ValidationError):
+        await sent({"receiver_id": 3} | data)
