@@ -1,6 +1,6 @@
 """`/api/v1/*`: every route of the command table, all by the same code.
 
-A request's fields come from the path, the query (GET and DELETE) and a JSON object in the body.
+A request's fields come from the path, from the query of a GET, and from a JSON object in the body.
 """
 
 from collections.abc import Awaitable, Callable
@@ -120,7 +120,7 @@ def _data(request: web.Request, body: bytes, types: dict[str, Any]) -> bytes:
 def _texts(request: web.Request) -> dict[str, str]:
     """Fields out of the query and the path, which wins."""
     texts: dict[str, str] = {}
-    if request.method in ("GET", "DELETE"):
+    if request.method == "GET":
         for name, text in request.query.items():
             if name in texts:
                 raise BadRequest("given more than once", field=name)

@@ -31,10 +31,10 @@ class Member(Protocol):
     session_id: str
 
     def live(self) -> None:
-        """Its subscription stands: `ready` may be said."""
+        """Its subscription stands: `ready` may be said, and pushes follow."""
 
     def push(self, wire: bytes) -> None:
-        """Writes a finished frame; must not block or raise."""
+        """Writes a finished frame; drops it before `live`, since the client catches up after `ready`. Never blocks."""
 
     def close(self, code: int, reason: str) -> None:
         """Ends the connection."""
@@ -140,14 +140,12 @@ class Hub:
             del self._joining[:count]
             if resync:
                 self._resync = False
-                self._push_resync(set(joined) | set(self._joining))
+                self._push_resync()
             for member in joined:
                 member.live()
         self._task = None
 
-    def _push_resync(self, newcomers: set[Member]) -> None:
-        """Those who have not seen `ready` yet catch up on it anyway."""
+    def _push_resync(self) -> None:
         for user in self._users.values():
             for member in user.members.values():
-                if member not in newcomers:
-                    member.push(_RESYNC)
+                member.push(_RESYNC)

@@ -11,7 +11,7 @@ from schemas.commands import Command
 from shared import subjects
 from shared.auth import Claims
 from shared.bus import Inbox
-from shared.errors import Unavailable
+from shared.errors import AppError, TooLarge, Unavailable
 from shared.ids import now_ms
 
 OnAnswer = Callable[[Answer], None]
@@ -72,9 +72,10 @@ class Road:
                 ),
             )
         except Unavailable as error:
-            answer = refusal(error, trace_id)
-            self._stats.command(command.type).count(answer.code, 0.0)
-            on_answer(answer)
+            self._refuse(command, error, trace_id, on_answer)
+        except ValueError:
+            # Only where NATS is set to take less than our own limit.
+            self._refuse(command, TooLarge("larger than the bus takes"), trace_id, on_answer)
 
     async def request(
         self, command: Command, user_id: int, data: bytes, who: bytes, trace_id: str
@@ -93,6 +94,13 @@ class Road:
         """Returns when every command on its way has its answer."""
         if len(self._inbox):
             await self._idle.wait()
+
+    def _refuse(
+        self, command: Command, error: AppError, trace_id: str, on_answer: OnAnswer
+    ) -> None:
+        answer = refusal(error, trace_id)
+        self._stats.command(command.type).count(answer.code, 0.0)
+        on_answer(answer)
 
     def _answered(
         self,

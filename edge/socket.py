@@ -47,6 +47,7 @@ class Socket(asyncio.Protocol):
     __slots__ = (
         "_abort",
         "_common",
+        "_is_live",
         "_session",
         "_transport",
         "_who",
@@ -61,6 +62,7 @@ class Socket(asyncio.Protocol):
         self._transport = transport
         self._session = Session(common.verifier.verify)
         self._who = b""
+        self._is_live = False
         self._abort: asyncio.TimerHandle | None = None
         self.connection_id = random_token()
         self.session_id = ""
@@ -109,15 +111,15 @@ class Socket(asyncio.Protocol):
             self._abort = None
 
     def live(self) -> None:
-        """The subscription stands: says `ready`."""
+        """The subscription stands: says `ready`, and lets pushes through from now on."""
+        self._is_live = True
         ready = Ready(self.user_id, self.connection_id, HEARTBEAT_S)
-        self.push(text_frame(frame(ready, Ready.type)))
+        self._write(text_frame(frame(ready, Ready.type)))
 
     def push(self, wire: bytes) -> None:
-        """Writes a finished frame unless the connection is closing."""
-        if not self._session.closed:
-            self._transport.write(wire)
-            self._common.stats.frames_out += 1
+        """Writes an event's finished frame. Before `ready` there is none: the client catches up after it."""
+        if self._is_live:
+            self._write(wire)
 
     def close(self, code: int, reason: str) -> None:
         """Closes from this side."""
@@ -138,7 +140,13 @@ class Socket(asyncio.Protocol):
     def silent(self) -> None:
         """Gives up on a client that answers no ping: there is nobody to say goodbye to."""
         self._common.stats.silent_clients += 1
+        self._session.closed = True
         self._transport.abort()
+
+    def _write(self, wire: bytes) -> None:
+        if not self._session.closed:
+            self._transport.write(wire)
+            self._common.stats.frames_out += 1
 
     def _carry_out(self, action: Action) -> None:
         if isinstance(action, Ask):
@@ -157,7 +165,7 @@ class Socket(asyncio.Protocol):
         )
 
     def _answered(self, request_id: bytes, answer: Answer) -> None:
-        self.push(self._session.answered(request_id, answer))
+        self._write(self._session.answered(request_id, answer))
 
     def _logged_in(self, action: LoggedIn) -> None:
         claims = action.claims
@@ -168,9 +176,11 @@ class Socket(asyncio.Protocol):
 
     def _close(self, action: Close) -> None:
         self._leave()
-        self._transport.write(action.wire)
+        if action.wire:
+            self._transport.write(action.wire)
         if action.at_once:
             self._transport.close()
+        # Otherwise the client answers first: some report 1006 when the end comes together with our close.
         if self._abort is None:
             self._abort = asyncio.get_running_loop().call_later(
                 CLOSE_GRACE_S, self._transport.abort

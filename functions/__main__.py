@@ -54,8 +54,7 @@ async def run(names: list[str], settings: Settings) -> int:
         for name in names:
             function = load(name)
             deps = await stack.enter_async_context(function.lifespan(resources))
-            if function.handlers:
-                await host.serve(function, deps)
+            await host.serve(function, deps)
         log.info("serving %s", ", ".join(names))
         stopped = asyncio.create_task(stop.wait())
         crashed = asyncio.create_task(resources.failed())

@@ -82,6 +82,11 @@ class Process:
             self._end_group()
         return status
 
+    def signal(self, number: signal.Signals) -> None:
+        """Sends a signal to the process, if it runs."""
+        if self._popen is not None:
+            self._popen.send_signal(number)
+
     def stop(self) -> None:
         """Asks the process to end and waits; after `grace` seconds it is killed."""
         if self.pid is None or self._popen is None:

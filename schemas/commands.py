@@ -19,7 +19,7 @@ API_PREFIX = "/api/v1"
 class Route:
     """`path` is below `/api/v1`.
 
-    Its `{name}` parts are fields of the request, as are query (GET, DELETE) and body.
+    Its `{name}` parts are fields of the request, as are query (GET) and body (otherwise).
     """
 
     method: Method

@@ -3,6 +3,7 @@
 `functions.auth.tokens` signs what this verifies.
 """
 
+import base64
 import json
 import re
 from pathlib import Path
@@ -20,6 +21,8 @@ LEEWAY_S = 5
 """Clocks of two machines may differ by this much."""
 MAX_TOKEN = 4096
 """Longest token in characters, so that nobody makes us hash megabytes."""
+
+MAX_KNOWN_HEADERS = 100
 
 HS256 = "HS256"
 EDDSA = "EdDSA"
@@ -44,8 +47,11 @@ class TokenVerifier:
 
     def __init__(self, secret: str = "", keys: dict[str, jwt.PyJWK] | None = None) -> None:
         """`secret` empty: no HS256 token is valid. `keys` by `kid`."""
-        self._secret = secret.encode()
+        encoded = base64.urlsafe_b64encode(secret.encode()).decode()
+        self._secret = jwt.PyJWK({"kty": "oct", "k": encoded}, HS256) if secret else None
         self._keys = keys or {}
+        # By a token's first segment, which is the same for all tokens of one key.
+        self._known_headers: dict[str, jwt.PyJWK] = {}
 
     @classmethod
     def from_settings(cls, settings: Settings) -> "TokenVerifier":
@@ -67,11 +73,11 @@ class TokenVerifier:
         if len(token) > MAX_TOKEN:
             raise Unauthenticated("the access token is too long")
         try:
-            key, algorithm = self._key_for(jwt.get_unverified_header(token))
+            key = self._key_for(token)
             claims = jwt.decode(
                 token,
                 key,
-                algorithms=[algorithm],
+                algorithms=[key.algorithm_name],
                 leeway=LEEWAY_S,
                 options={"require": ["sub", "sid", "iat", "exp"], "verify_aud": False},
             )
@@ -81,13 +87,21 @@ class TokenVerifier:
         except (jwt.PyJWTError, ArithmeticError, ValueError, TypeError, RecursionError):
             raise Unauthenticated("the access token is not valid") from None
 
-    def _key_for(self, header: dict[str, Any]) -> tuple[Any, str]:
-        algorithm = header.get("alg")
-        if algorithm == HS256 and self._secret:
-            return self._secret, HS256
-        if algorithm == EDDSA and (key := self._keys.get(str(header.get("kid")))):
-            return key.key, EDDSA
-        raise ValueError("no key for this algorithm and kid")
+    def _key_for(self, token: str) -> jwt.PyJWK:
+        segment = token.partition(".")[0]
+        key = self._known_headers.get(segment)
+        if key is None:
+            header = jwt.get_unverified_header(token)
+            if header.get("alg") == HS256:
+                key = self._secret
+            elif header.get("alg") == EDDSA:
+                key = self._keys.get(str(header.get("kid")))
+            if key is None:
+                raise ValueError("no key for this algorithm and kid")
+            if len(self._known_headers) >= MAX_KNOWN_HEADERS:
+                self._known_headers.clear()  # somebody invents headers
+            self._known_headers[segment] = key
+        return key
 
 
 def _checked(claims: dict[str, Any]) -> Claims:
@@ -112,8 +126,8 @@ def read_jwks(text: str) -> list[dict[str, Any]]:
         entries = json.loads(source)["keys"]
         if not entries or any(e["crv"] != "Ed25519" or not e["kid"] for e in entries):
             raise ValueError("only Ed25519 keys with a kid are usable")
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"IM_JWT_KEYS: cannot be read: {error}") from None
+    except OSError as error:
+        raise SettingsError(f"IM_JWT_KEYS: cannot be read: {error.strerror}") from None
     except (ValueError, KeyError, TypeError) as error:
         # Neither the keys nor where parsing stopped are repeated: the text holds private keys.
         reason = str(error) if type(error) is ValueError else "not a JWKS of Ed25519 keys"

@@ -1,6 +1,6 @@
 """The port to the log: the truth from which everything else follows.
 
-`shared.adapters.log_jetstream` and `log_kafka` implement it, `shared.adapters.memory_log` for tests. A topic has a fixed
+`shared.adapters.log_jetstream` and `log_kafka` implement it, `memory_log` for tests. A topic has a fixed
 number of partitions; a record's partition follows from its key (its conversation), so that one owner sees all
 records of a conversation, in order.
 """
@@ -36,7 +36,7 @@ class NotAppendedError(Exception):
 
 
 class LogError(SettingsError):
-    """The log is not as this process needs it (a topic is missing, another number of partitions); one line says what."""
+    """The log is not as this process needs it (no such topic, another number of partitions); one line says what."""
 
 
 class LogWriter(Protocol):
@@ -70,8 +70,10 @@ class LogReader(Protocol):
         in the same turn of the loop in which this returns, so that a `seek` either sees them or discards them.
         """
 
-    async def seek(self, offsets: Mapping[int, int]) -> None:
-        """Goes on reading these partitions, if they are still its own, from these offsets."""
+    def seek(self, offsets: Mapping[int, int]) -> None:
+        """Goes on reading these partitions, if they are still its own, from these offsets. What is buffered of them is
+        discarded; it happens at once, so that no record of the old position is read after the caller's state is new.
+        """
 
     @property
     def lag(self) -> int:

@@ -14,6 +14,8 @@ EDGE_INBOX = "_INBOX.e."
 USER_INBOX = "_INBOX.u."
 FUNCTION_INBOX = "_INBOX.f."
 """A function's own inboxes: answers of JetStream. No command's reply may go there."""
+MONITOR_INBOX = f"{USER_INBOX}{NOBODY}."
+"""Inboxes of health checks: functions may answer there, and nobody's replies to commands go there."""
 
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _UID = re.compile(r"0|[1-9][0-9]{0,15}")

@@ -157,7 +157,10 @@ log_progress = Table(
 
 @cache
 def message_table(month: int) -> Table:
-    """`message_<YYYYMM>`: the source's columns and ours. `id` is the Snowflake as a number, `msg_id` the same as text."""
+    """`message_<YYYYMM>`: the source's columns and ours.
+
+    `id` is the Snowflake as a number, `msg_id` the same as text.
+    """
     name = f"message_{month}"
     return Table(
         name,

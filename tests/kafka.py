@@ -43,10 +43,30 @@ class KafkaServer(Server):
         }
         config = folder / "server.properties"
         config.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
-        run = [java, "-Xms128m", "-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", f"{jars}/*"]
+        run = [
+            java,
+            "-Xms128m",
+            "-Xmx384m",
+            "-XX:+UseSerialGC",
+            "-XX:TieredStopAtLevel=1",
+            "-cp",
+            f"{jars}/*",
+        ]
         if not (folder / "logs").exists():
-            self._format([*run, "kafka.tools.StorageTool", "format", "-t", "TmF0dGVyamFja1Rlc3RzMA", "-c", str(config)])
-        super().__init__("Kafka", [*run, "kafka.Kafka", str(config)], folder=folder, log=log, grace=15)
+            self._format(
+                [
+                    *run,
+                    "kafka.tools.StorageTool",
+                    "format",
+                    "-t",
+                    "TmF0dGVyamFja1Rlc3RzMA",
+                    "-c",
+                    str(config),
+                ]
+            )
+        super().__init__(
+            "Kafka", [*run, "kafka.Kafka", str(config)], folder=folder, log=log, grace=15
+        )
         self.url = f"kafka://127.0.0.1:{broker}"
         self._port = broker
 

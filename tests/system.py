@@ -31,7 +31,9 @@ FUNCTIONS = ("auth", "profile", "send", "history")
 class System:
     """Running servers and processes by name: `edge`, `functions`, `timeline-1` …, and the servers given."""
 
-    def __init__(self, folder: Path, servers: Mapping[str, Server], db_url: str, log_url: str) -> None:
+    def __init__(
+        self, folder: Path, servers: Mapping[str, Server], db_url: str, log_url: str
+    ) -> None:
         self.servers = dict(servers)
         self.db_url = db_url
         self.processes: dict[str, Process] = {}
@@ -59,25 +61,34 @@ class System:
         migrations.launch()
         await until(lambda: migrations.poll() is not None, 60)
         assert migrations.poll() == 0, migrations.last_lines()
-        self._add("edge", ["edge"])
-        self._add("functions", ["functions", *FUNCTIONS])
+        self.add("edge", ["edge"])
+        self.add("functions", ["functions", *FUNCTIONS])
         for i in range(1, timelines + 1):
-            self._add(f"timeline-{i}", ["functions", "timeline"])
+            self.add(f"timeline-{i}", ["functions", "timeline"])
         await self.ready()
 
     def _process(self, name: str, module: list[str]) -> Process:
         command = [sys.executable, "-m", *module]
-        return Process(name, command, folder=ROOT, log=self._folder / f"{name}.log", env=self._env, grace=15)
+        return Process(
+            name, command, folder=ROOT, log=self._folder / f"{name}.log", env=self._env, grace=15
+        )
 
-    def _add(self, name: str, module: list[str]) -> None:
-        self.processes[name] = self._process(name, module)
-        self.processes[name].launch()
+    def add(self, name: str, module: list[str]) -> Process:
+        """Starts `python -m MODULE …` with the settings of this system."""
+        process = self.processes[name] = self._process(name, module)
+        process.launch()
+        return process
 
     async def ready(self) -> None:
         """Returns when the edge is ready and an anonymous command is answered by its function."""
         await until(lambda: self._answers("/readyz", None), 60)
         # Wrong credentials: 401 means that the function is there.
-        await until(lambda: self._answers("/api/v1/auth/login", b'{"username":"nobody","password":"x"}', 401), 60)
+        await until(
+            lambda: self._answers(
+                "/api/v1/auth/login", b'{"username":"nobody","password":"x"}', 401
+            ),
+            60,
+        )
 
     def _answers(self, path: str, body: bytes | None, status: int = 200) -> bool:
         try:
@@ -105,8 +116,10 @@ class System:
         """Registers a user (if new) and returns a client for him, not yet opened."""
         body = f'{{"username":"{name}","password":"{PASSWORD}"}}'.encode()
         await until(
-            lambda: self._answers("/api/v1/auth/register", body, 201)
-            or self._answers("/api/v1/auth/register", body, 409)
+            lambda: (
+                self._answers("/api/v1/auth/register", body, 201)
+                or self._answers("/api/v1/auth/register", body, 409)
+            )
         )
         return Client(self.url, username=name, password=PASSWORD)
 
@@ -116,13 +129,17 @@ class System:
         try:
             async with engine.connect() as connection:
                 months = await connection.execute(
-                    text("SELECT month FROM conversation_month WHERE conversation_id = :c ORDER BY month"),
+                    text(
+                        "SELECT month FROM conversation_month WHERE conversation_id = :c ORDER BY month"
+                    ),
                     {"c": conversation_id},
                 )
                 rows: list[dict[str, Any]] = []
                 for month in list(months.scalars()):
                     found = await connection.execute(
-                        text(f"SELECT * FROM message_{month} WHERE conversation_id = :c ORDER BY seq"),  # noqa: S608
+                        text(
+                            f"SELECT * FROM message_{month} WHERE conversation_id = :c ORDER BY seq"
+                        ),  # noqa: S608
                         {"c": conversation_id},
                     )
                     rows += [dict(row) for row in found.mappings()]
@@ -139,7 +156,13 @@ class System:
 
 @asynccontextmanager
 async def running(
-    folder: Path, servers: Mapping[str, Server], db_url: str, log_url: str, *, timelines: int = 1, **env: str
+    folder: Path,
+    servers: Mapping[str, Server],
+    db_url: str,
+    log_url: str,
+    *,
+    timelines: int = 1,
+    **env: str,
 ) -> AsyncIterator[System]:
     """A started System; what our processes logged is shown if the test fails."""
     system = System(folder, servers, db_url, log_url)

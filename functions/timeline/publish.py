@@ -73,7 +73,7 @@ MAX_DEAD = 256 << 10
 
 
 def dead_letter(dead: Dead) -> bytes:
-    """The value of a record in `im.dead`: where it stood, why it is there, its size and (a part of) its bytes in base64."""
+    """The value of a record in `im.dead`: where it stood, why it is there, its bytes (at most MAX_DEAD) in base64."""
     record = dead.record
     return msgspec.json.encode(
         {
@@ -82,8 +82,6 @@ def dead_letter(dead: Dead) -> bytes:
             "ms": record.ms,
             "reason": dead.reason,
             "size": len(record.value),
-            "value": record.value[
-                :MAX_DEAD
-            ],  # else a very large one would not fit and never get in
+            "value": record.value[:MAX_DEAD],  # a larger one might never fit
         }
     )

@@ -221,7 +221,9 @@ class Timeline:
             keys[key].state.answers[key] = answer
 
     async def _commit_forever(self) -> None:
-        while True:
+        me = asyncio.current_task()
+        # Python 3.11's `wait_for`, which the bus waits with, can swallow a cancellation: this loop would never end.
+        while me is None or not me.cancelling():
             await self._something.wait()
             try:
                 async with asyncio.timeout(self._commit_s):
@@ -291,11 +293,11 @@ class Timeline:
         _forget_oldest(owned.state.answers, self._max_answers // share, owned.committed.next)
 
     async def _claim(self, partitions: Iterable[int]) -> dict[int, int]:
-        """Takes partitions over as SQL has them."""
+        """Takes partitions over as SQL has them. Returns where to read on, without a turn of the loop in between."""
         wanted = frozenset(partitions)
+        await self._patiently(lambda: self._store.ensure_months({month_of(now_ms())}))
         progress = await self._patiently(lambda: self._store.claim(wanted))
         self._owned.update({p: Owned(p, progress[p]) for p in wanted})
-        await self._patiently(lambda: self._store.ensure_months({month_of(now_ms())}))
         return {p: progress[p].next for p in wanted}
 
     async def _lose(self, error: FencedError) -> None:
@@ -303,7 +305,7 @@ class Timeline:
         log.warning("%s; starting over there", error)
         self.counters.fenced += len(error.partitions)
         assert self._reader is not None
-        await self._reader.seek(await self._claim(error.partitions))
+        self._reader.seek(await self._claim(error.partitions))
 
     async def _bury(self, dead: Dead) -> None:
         """Puts a record into the dead letters, however long that takes: else it would be lost."""

@@ -5,9 +5,11 @@ reads it in the same snapshot. An owner that another one has overtaken can there
 from state of another point of the log.
 """
 
+import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from contextlib import asynccontextmanager
+from functools import wraps
 from typing import Any, ParamSpec, Protocol, TypeVar
 
 import msgspec
@@ -73,10 +75,22 @@ class Store(Protocol):
         """Creates the tables of these months and of the ones after them."""
 
 
+CANCEL_S = 5.0
+
+
 def _sql(method: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:
+    """Turns SQL's errors into StoreAwayError, and lets a statement end before its caller is cancelled: a SQLite
+    transaction cancelled in the middle leaves its connection, and so the whole database, locked.
+    """
+
+    @wraps(method)
     async def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        task = asyncio.create_task(method(*args, **kwargs))
         try:
-            return await method(*args, **kwargs)
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            await asyncio.wait([task], timeout=CANCEL_S)
+            raise
         except (SQLAlchemyError, OSError) as error:
             raise StoreAwayError(str(error).partition("\n")[0]) from error
 
@@ -175,7 +189,7 @@ class SqlStore:
             self._months |= wanted
 
     @asynccontextmanager
-    async def _snapshot(self) -> Any:
+    async def _snapshot(self) -> AsyncIterator[AsyncConnection]:
         async with self._engine.connect() as connection:
             if self._sqlite:  # whose driver begins a transaction only before the first write
                 await connection.exec_driver_sql("BEGIN")

@@ -80,8 +80,14 @@ def errors_of(command: Command) -> list[ErrorCode]:
 
 
 def has_body(command: Command) -> bool:
-    """Whether its fields come as a JSON body over HTTP (otherwise in path and query)."""
-    return command.route is not None and command.route.method not in {"GET", "DELETE"}
+    """Whether its fields come as a JSON body over HTTP (otherwise in path and query).
+
+    Only GET has a query: what is deleted may need a password, and URLs end up in the logs of proxies.
+    """
+    route = command.route
+    if route is None or route.method == "GET":
+        return False
+    return any(f"{{{name}}}" not in route.path for name in command.request.__struct_fields__)
 
 
 def about(struct: type[Model]) -> str:

@@ -1,14 +1,15 @@
-"""Chooses the log by the scheme of IM_LOG_URL."""
+"""Chooses the log by the scheme of IM_LOG_URL: `kafka://host:port[,…]` or `jetstream://` (on the bus)."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from urllib.parse import urlsplit
 
+from shared.adapters import log_kafka
 from shared.adapters.log_jetstream import JetStreamReader, JetStreamWriter, ensure_stream
+from shared.adapters.log_kafka import KafkaLogReader, KafkaLogWriter
 from shared.adapters.nats import NatsBus
 from shared.bus import Bus
 from shared.log import DEAD, REQUESTS, LogReader, LogWriter, Owner
-from shared.settings import Settings, SettingsError
+from shared.settings import Settings
 
 TOPICS = (REQUESTS, DEAD)
 
@@ -19,7 +20,13 @@ async def open_log_writer(settings: Settings, bus: Bus) -> AsyncIterator[LogWrit
 
     Raises: SettingsError; LogError if a topic is missing or has another number of partitions.
     """
-    _require_jetstream(settings)
+    if brokers := _kafka(settings):
+        kafka = KafkaLogWriter(brokers, settings.log_partitions)
+        try:
+            yield kafka
+        finally:
+            await kafka.close()
+        return
     writer = JetStreamWriter(bus, settings.log_partitions)
     try:
         await writer.check(TOPICS)
@@ -36,10 +43,14 @@ async def open_log_reader(
 
     Raises: SettingsError; LogError if the topic is missing or has another number of partitions.
     """
-    _require_jetstream(settings)
-    reader = JetStreamReader(bus, topic, group, settings.log_partitions, owner)
-    try:
+    reader: KafkaLogReader | JetStreamReader
+    if brokers := _kafka(settings):
+        reader = KafkaLogReader(brokers, topic, group, owner)
+        await reader.start()
+    else:
+        reader = JetStreamReader(bus, topic, group, settings.log_partitions, owner)
         await reader.check()
+    try:
         yield reader
     finally:
         await reader.close()
@@ -50,7 +61,9 @@ async def ensure_topics(settings: Settings) -> None:
 
     Raises: SettingsError; LogError if an existing topic has another number of partitions.
     """
-    _require_jetstream(settings)
+    if brokers := _kafka(settings):
+        await log_kafka.ensure_topics(brokers, dict.fromkeys(TOPICS, settings.log_partitions))
+        return
     bus = await NatsBus.open(settings.require("nats_url"), "migrations")
     try:
         for topic in TOPICS:
@@ -59,7 +72,7 @@ async def ensure_topics(settings: Settings) -> None:
         await bus.close()
 
 
-def _require_jetstream(settings: Settings) -> None:
-    scheme = urlsplit(settings.require("log_url")).scheme
-    if scheme != "jetstream":
-        raise SettingsError(f"IM_LOG_URL: {scheme}:// is not a log that this version reads; take jetstream://")
+def _kafka(settings: Settings) -> str:
+    """`host:port[,…]` if the log is on Kafka, otherwise ""."""
+    url = settings.require("log_url")
+    return log_kafka.bootstrap_of(url) if url.startswith("kafka://") else ""

@@ -116,9 +116,15 @@ class JetStreamWriter:
             if done.done():
                 return
             if payload is None:
-                done.set_exception(UnknownOutcome("no answer of the log in time; repeat with the same client_msg_id"))
+                done.set_exception(
+                    UnknownOutcome(
+                        "no answer of the log in time; repeat with the same client_msg_id"
+                    )
+                )
             elif headers.startswith(NO_RESPONDERS):
-                done.set_exception(NotAppendedError("JetStream is not running, or has no stream for this topic"))
+                done.set_exception(
+                    NotAppendedError("JetStream is not running, or has no stream for this topic")
+                )
             elif (error := _decode(payload).error) is not None:
                 done.set_exception(NotAppendedError(error.description))
             else:
@@ -203,7 +209,7 @@ class JetStreamReader:
         self._pull()
         return records
 
-    async def seek(self, offsets: Mapping[int, int]) -> None:
+    def seek(self, offsets: Mapping[int, int]) -> None:
         """See `LogReader.seek`."""
         if self._next is None:
             return
@@ -238,7 +244,11 @@ class JetStreamReader:
                     self._stream, partition, start, end,
                 )  # fmt: skip
                 starts[partition] = end
-        firsts = [await self._first_of(partition, start) for partition, start in starts.items() if start < end]
+        firsts = [
+            await self._first_of(partition, start)
+            for partition, start in starts.items()
+            if start < end
+        ]
         self._position = min((first for first in firsts if first is not None), default=end)
         self._next = starts
 
@@ -260,7 +270,9 @@ class JetStreamReader:
     async def _keep_consuming(self) -> None:
         """Makes a new consumer if there is none, or if the present one is silent."""
         if self._consumer and self._loop.time() - self._heard > self.SILENCE_S:
-            log.warning("%s: silent, reading on with a new consumer from %d", self._stream, self._position)
+            log.warning(
+                "%s: silent, reading on with a new consumer from %d", self._stream, self._position
+            )
             self._forget_consumer()
         if self._consumer or not self._bus.connected:
             return
@@ -306,7 +318,9 @@ class JetStreamReader:
         }
         subject = f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{self._consumer}"
         try:
-            self._bus.send(subject, msgspec.json.encode(ask), f"{subjects.FUNCTION_INBOX}{self._consumer}")
+            self._bus.send(
+                subject, msgspec.json.encode(ask), f"{subjects.FUNCTION_INBOX}{self._consumer}"
+            )
         except Unavailable:
             self._forget_consumer()
         else:
@@ -317,13 +331,19 @@ class JetStreamReader:
         if not reply.startswith("$JS.ACK."):
             self._on_status(headers)
             return
-        # $JS.ACK.[<domain>.<account>.]<stream>.<consumer>.<tries>.<offset>.<number in consumer>.<ns>.<pending>[.<random>]
+        # $JS.ACK.[<domain>.<account>.]<stream>.<consumer>.<tries>.<offset>.<number>.<ns>.<pending>[.<random>]
         tokens = reply.split(".")
-        _, _, offset, number, nanoseconds, unread = tokens[3:9] if len(tokens) == 9 else tokens[5:11]
+        _, _, offset, number, nanoseconds, unread = (
+            tokens[3:9] if len(tokens) == 9 else tokens[5:11]
+        )
         self._delivered += 1
         self._asked_for -= 1
         if int(number) != self._delivered:
-            log.warning("%s: the consumer lost a record, reading again from %d", self._stream, self._position)
+            log.warning(
+                "%s: the consumer lost a record, reading again from %d",
+                self._stream,
+                self._position,
+            )
             self._forget_consumer()
             return
         self._unread = int(unread)
@@ -332,7 +352,9 @@ class JetStreamReader:
         assert self._next is not None
         if partition in self._next and self._next[partition] < self._position:
             self._next[partition] = self._position
-            self._buffer.append(Record(partition, self._position - 1, int(nanoseconds) // 1_000_000, payload))
+            self._buffer.append(
+                Record(partition, self._position - 1, int(nanoseconds) // 1_000_000, payload)
+            )
             self._wake_up()
 
     def _on_status(self, headers: bytes) -> None:
@@ -345,7 +367,9 @@ class JetStreamReader:
             self._asked_for -= int(ended)
             self._pull()
         else:
-            log.warning("%s: %s", self._stream, headers[9:80].split(b"\r\n")[0].decode("utf-8", "replace"))
+            log.warning(
+                "%s: %s", self._stream, headers[9:80].split(b"\r\n")[0].decode("utf-8", "replace")
+            )
             self._forget_consumer()
 
     def _wake_up(self) -> None:
@@ -367,7 +391,9 @@ async def _check_partitions(inbox: Inbox, topic: str, partitions: int) -> None:
     except JetStreamError as error:
         if error.code != STREAM_NOT_FOUND:
             raise
-        raise _MissingError(f"the stream {stream_of(topic)} is missing; `python -m migrations` makes it") from None
+        raise _MissingError(
+            f"the stream {stream_of(topic)} is missing; `python -m migrations` makes it"
+        ) from None
     there = info.config.get("metadata", {}).get(PARTITIONS_KEY)
     if there != str(partitions):
         raise LogError(
@@ -388,7 +414,7 @@ async def _call(inbox: Inbox, call: str, ask: object = None) -> _Answer:
 async def _patiently_call(
     inbox: Inbox, call: str, ask: object = None, closed: Callable[[], bool] = lambda: False
 ) -> _Answer:
-    """As `_call`, for calls that may be repeated: waits until JetStream is there. Raises: _ClosedError, JetStreamError."""
+    """As `_call`, but waits until JetStream is there. Raises: _ClosedError, JetStreamError."""
     while True:
         try:
             return await _call(inbox, call, ask)

@@ -7,8 +7,7 @@ numbers got out of step stays so, and is replaced.
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,15 +15,17 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListen
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import (
     CommitFailedError,
+    ConsumerStoppedError,
     IllegalStateError,
     KafkaError,
     MessageSizeTooLargeError,
+    NoOffsetForPartitionError,
     TopicAlreadyExistsError,
     TopicAuthorizationFailedError,
 )
 
 from shared.errors import UnknownOutcome
-from shared.log import NotAppendedError, Owner, Record, partition_of
+from shared.log import LogError, NotAppendedError, Owner, Record, partition_of
 
 log = logging.getLogger(__name__)
 
@@ -57,40 +58,27 @@ class _Lane:
 
 
 class KafkaLogWriter:
-    """`shared.log.LogWriter`: what gathers while a partition's batch is under way travels in the next one."""
+    """`shared.log.LogWriter`: what gathers while a partition's batch is under way travels in the next one.
 
-    def __init__(self, bootstrap: str) -> None:
+    Connects on first use, so that Kafka away at the start is an `unavailable`, not a crash.
+    """
+
+    def __init__(self, bootstrap: str, partitions: int) -> None:
         self._bootstrap = bootstrap
+        self._partitions = partitions
         self._producer: AIOKafkaProducer | None = None
         self._opening = asyncio.Lock()
-        self._partitions: dict[str, int] = {}
         self._lanes: dict[tuple[str, int], _Lane] = {}
-        self._learning: set[asyncio.Task[None]] = set()
-
-    @classmethod
-    @asynccontextmanager
-    async def open(cls, bootstrap: str) -> AsyncIterator["KafkaLogWriter"]:
-        """Connects on first use, so that Kafka away at the start is an `unavailable`, not a crash."""
-        writer = cls(bootstrap)
-        try:
-            yield writer
-        finally:
-            await writer._close()
 
     def append(self, topic: str, key: str, value: bytes) -> "asyncio.Future[None]":
         """See `LogWriter.append`."""
-        loop = asyncio.get_running_loop()
-        entry = _Append(key.encode(), value, loop.create_future())
+        entry = _Append(key.encode(), value, asyncio.get_running_loop().create_future())
         if len(value) > MAX_RECORD:
-            _fail(entry, NotAppendedError(f"a record of {len(value)} bytes is too large for the log"))
-            return entry.done
-        partitions = self._partitions.get(topic)
-        if partitions is None:
-            task = loop.create_task(self._learn(topic, key, entry))
-            self._learning.add(task)
-            task.add_done_callback(self._learning.discard)
+            _fail(
+                entry, NotAppendedError(f"a record of {len(value)} bytes is too large for the log")
+            )
         else:
-            self._enqueue(topic, partition_of(key, partitions), entry)
+            self._enqueue(topic, partition_of(key, self._partitions), entry)
         return entry.done
 
     def _enqueue(self, topic: str, partition: int, entry: _Append) -> None:
@@ -101,20 +89,6 @@ class KafkaLogWriter:
         if lane.task is None:
             # The task starts in the next turn of the loop and so takes along all that this turn appends.
             lane.task = asyncio.get_running_loop().create_task(self._drive(lane))
-
-    async def _learn(self, topic: str, key: str, entry: _Append) -> None:
-        """The first append to a topic asks how many partitions it has; they never change."""
-        try:
-            async with asyncio.timeout(APPEND_TIMEOUT_S):
-                producer = await self._open()
-                partitions = await producer.partitions_for(topic)
-            if not partitions:
-                raise NotAppendedError(f"there is no topic {topic}")
-        except (KafkaError, OSError, TimeoutError, NotAppendedError) as error:
-            _fail(entry, NotAppendedError(f"kafka is not reached: {error or type(error).__name__}"))
-            return
-        self._partitions[topic] = len(partitions)
-        self._enqueue(topic, partition_of(key, len(partitions)), entry)
 
     async def _drive(self, lane: _Lane) -> None:
         """Sends batch after batch until the lane is empty."""
@@ -132,9 +106,12 @@ class KafkaLogWriter:
         try:
             async with asyncio.timeout(APPEND_TIMEOUT_S):
                 producer = await self._open()
+                found = len(await producer.partitions_for(lane.topic))
+                if found != self._partitions:
+                    raise LogError(f"{lane.topic} has {found} partitions, not {self._partitions}")
                 batch, entries = self._pack(producer, lane)
                 delivery = await producer.send_batch(batch, lane.topic, partition=lane.partition)
-        except (KafkaError, OSError, TimeoutError) as error:
+        except (KafkaError, OSError, TimeoutError, LogError) as error:
             # Nothing was handed over yet: every record that waits is surely not in the log.
             reason = NotAppendedError(f"kafka is not reached: {error or type(error).__name__}")
             for entry in (*entries, *lane.waiting):
@@ -174,10 +151,15 @@ class KafkaLogWriter:
                 if not entry.done.done():
                     entry.done.set_result(None)
             return
-        log.warning("a batch of %d records for %s was not confirmed: %s", len(entries), lane.topic, error)
+        log.warning(
+            "a batch of %d records for %s was not confirmed: %s", len(entries), lane.topic, error
+        )
         surely_not = isinstance(error, _SURELY_NOT)
         for entry in entries:
-            _fail(entry, NotAppendedError(str(error)) if surely_not else UnknownOutcome("the log failed"))
+            _fail(
+                entry,
+                NotAppendedError(str(error)) if surely_not else UnknownOutcome("the log failed"),
+            )
         if not surely_not:
             await self._replace(error)
 
@@ -212,7 +194,8 @@ class KafkaLogWriter:
             producer._message_accumulator.fail_all(KafkaError("the producer was replaced"))
             await _stop_quietly(producer)
 
-    async def _close(self) -> None:
+    async def close(self) -> None:
+        """Waits for what is under way, a while."""
         tasks = [lane.task for lane in self._lanes.values() if lane.task is not None]
         if tasks:
             await asyncio.wait(tasks, timeout=APPEND_TIMEOUT_S)
@@ -232,6 +215,9 @@ class KafkaLogReader(ConsumerRebalanceListener):  # type: ignore[misc]
     def __init__(self, bootstrap: str, topic: str, group: str, owner: Owner) -> None:
         self._topic = topic
         self._owner = owner
+        self._closed = False
+        self._ready: set[int] = set()
+        """Partitions that stand where the owner wants them: aiokafka fetches before it has asked him."""
         self._consumer = AIOKafkaConsumer(
             bootstrap_servers=bootstrap,
             group_id=group,
@@ -247,33 +233,61 @@ class KafkaLogReader(ConsumerRebalanceListener):  # type: ignore[misc]
             max_partition_fetch_bytes=1 << 20,
         )
 
-    @classmethod
-    async def open(cls, bootstrap: str, topic: str, group: str, owner: Owner) -> "KafkaLogReader":
-        """Joins the group; `owner.assigned` is called when partitions come."""
-        reader = cls(bootstrap, topic, group, owner)
+    async def start(self) -> None:
+        """Joins the group, waiting for Kafka if need be; `owner.assigned` is called when partitions come."""
         while True:
             try:
-                await reader._consumer.start()
+                await self._consumer.start()
                 break
             except (KafkaError, OSError) as error:
                 log.warning("kafka is not reached, trying again: %s", error)
                 await asyncio.sleep(1)
-        reader._consumer.subscribe([topic], listener=reader)
-        return reader
+        self._consumer.subscribe([self._topic], listener=self)
 
     async def read(self, most: int) -> list[Record]:
         """See `LogReader.read`."""
-        fetched = await self._consumer.getmany(timeout_ms=1000, max_records=most)
+        if self._closed:
+            return []
+        try:
+            fetched = await self._consumer.getmany(timeout_ms=1000, max_records=most)
+        except (ConsumerStoppedError, NoOffsetForPartitionError):
+            return []  # closed; or a partition that nobody has read before, and the owner's `seek` is on its way
         return [
             Record(r.partition, r.offset, r.timestamp, r.value)
-            for records in fetched.values()
+            for tp, records in fetched.items()
+            if tp.partition in self._ready
             for r in records
         ]
 
+    def seek(self, offsets: Mapping[int, int]) -> None:
+        """See `LogReader.seek`."""
+        mine = self._consumer.assignment()
+        for partition, offset in offsets.items():
+            if (tp := TopicPartition(self._topic, partition)) in mine:
+                self._consumer.seek(tp, offset)
+
+    @property
+    def lag(self) -> int:
+        """See `LogReader.lag`."""
+        subscription = self._consumer._subscription.subscription
+        assignment = subscription.assignment if subscription else None
+        if assignment is None:
+            return 0
+        states = (assignment.state_value(tp) for tp in assignment.tps)
+        return sum(
+            max(0, state.highwater - state.position)
+            for state in states
+            if state.highwater is not None and state.has_valid_position
+        )
+
     async def stored(self, offsets: Mapping[int, int]) -> None:
         """See `LogReader.stored`: commits them to the group, for whoever watches its lag."""
+        if not offsets:
+            return
         try:
-            await self._consumer.commit({TopicPartition(self._topic, p): o for p, o in offsets.items()})
+            await self._consumer.commit(
+                {TopicPartition(self._topic, p): o for p, o in offsets.items()}
+            )
         except (CommitFailedError, IllegalStateError):
             pass  # a rebalance is under way; nothing depends on these offsets
         except KafkaError as error:
@@ -281,26 +295,33 @@ class KafkaLogReader(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def close(self) -> None:
         """See `LogReader.close`."""
+        if self._closed:
+            return
+        self._closed = True
+        # aiokafka does not ask the listener when it leaves by itself.
+        await self.on_partitions_revoked(self._consumer.assignment())
         await self._consumer.stop()
 
     async def on_partitions_revoked(self, revoked: "set[TopicPartition]") -> None:
         """Called by aiokafka before a rebalance."""
         if revoked:
-            await self._owner.revoked(frozenset(tp.partition for tp in revoked))
+            partitions = frozenset(tp.partition for tp in revoked)
+            await self._owner.revoked(partitions)
+            self._ready -= partitions
 
     async def on_partitions_assigned(self, assigned: "set[TopicPartition]") -> None:
         """Called by aiokafka after a rebalance, before the first fetch."""
         if assigned:
             starts = await self._owner.assigned(frozenset(tp.partition for tp in assigned))
-            for partition, offset in starts.items():
-                self._consumer.seek(TopicPartition(self._topic, partition), offset)
+            self.seek(starts)
+            self._ready.update(starts)
 
 
 async def ensure_topics(bootstrap: str, topics: Mapping[str, int]) -> None:
     """Creates topics with their number of partitions, and checks that existing ones have just that many.
 
     Times are the broker's (`LogAppendTime`): the log decides the order of messages. Replication is the broker's
-    default. Raises: RuntimeError if a topic cannot be created or has another number of partitions.
+    default. Raises: LogError if a topic cannot be created or has another number of partitions.
     """
     config = {"message.timestamp.type": "LogAppendTime", "retention.ms": str(7 * 86_400_000)}
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
@@ -312,11 +333,11 @@ async def ensure_topics(bootstrap: str, topics: Mapping[str, int]) -> None:
         ]
         for topic, code, *reason in (await admin.create_topics(new)).topic_errors:
             if code not in (0, TopicAlreadyExistsError.errno):
-                raise RuntimeError(f"topic {topic} cannot be created: {reason or code}")
+                raise LogError(f"topic {topic} cannot be created: {reason or code}")
         for description in await admin.describe_topics(list(topics)):
             name, found = description["topic"], len(description["partitions"])
             if found and found != topics[name]:
-                raise RuntimeError(
+                raise LogError(
                     f"topic {name} has {found} partitions, not {topics[name]}: their number must never change"
                 )
     finally:

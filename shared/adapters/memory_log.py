@@ -67,7 +67,7 @@ class MemoryReader:
         self._next.update({r.partition: r.offset + 1 for r in records})
         return records
 
-    async def seek(self, offsets: Mapping[int, int]) -> None:
+    def seek(self, offsets: Mapping[int, int]) -> None:
         """See `LogReader.seek`."""
         self._next.update(offsets)
 

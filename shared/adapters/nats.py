@@ -46,7 +46,7 @@ class NatsBus(Client):
         super().__init__()
         self._loop = asyncio.get_running_loop()
         self._kicked = False
-        self._late: list[tuple[int, _Listener]] = []
+        self._late: list[tuple[int, bytes]] = []
         self._reconnect_listeners: list[Callable[[], None]] = []
 
     @classmethod
@@ -104,22 +104,19 @@ class NatsBus(Client):
     def listen(self, subject: str, on_message: OnMessage, queue: str = "") -> int:
         """See `Bus.listen`. While the server is away the subscription waits for the reconnect."""
         self._sid += 1
-        listener = _Listener(subject, queue, on_message)
-        self._subs[self._sid] = listener  # type: ignore[assignment]
+        self._subs[self._sid] = _Listener(subject, queue, on_message)  # type: ignore[assignment]
+        command = b"SUB %b %b %d\r\n" % (subject.encode(), queue.encode(), self._sid)
         if self._status == Client.CONNECTED:
-            self._subscribe(self._sid, listener)
+            self._put(command)
         else:
             # A reconnect may be past the point where nats-py subscribes again.
-            self._late.append((self._sid, listener))
+            self._late.append((self._sid, command))
         return self._sid
 
     def unlisten(self, sid: int) -> None:
         """See `Bus.unlisten`."""
         if self._subs.pop(sid, None) is not None and self._status == Client.CONNECTED:
             self._put(b"UNSUB %d\r\n" % sid)
-
-    def _subscribe(self, sid: int, listener: _Listener) -> None:
-        self._put(b"SUB %b %b %d\r\n" % (listener._subject.encode(), listener._queue.encode(), sid))
 
     async def flush(self, timeout: int = 10) -> None:
         """See `Bus.flush`. nats-py writes its PING past what still waits here, so that goes out first."""
@@ -128,6 +125,14 @@ class NatsBus(Client):
             self._pending = []
             self._pending_data_size = 0
         await super().flush(timeout)
+
+    async def _process_pong(self) -> None:
+        """A flush that was cancelled or timed out leaves its future behind; to resolve that one would raise, and end
+        nats-py's read loop: the connection would be deaf until the next ping times out.
+        """
+        if self._pongs and self._pongs[0].done():
+            self._pongs[0] = self._loop.create_future()
+        await super()._process_pong()
 
     def _put(self, command: bytes) -> None:
         self._pending.append(command)
@@ -145,8 +150,8 @@ class NatsBus(Client):
     async def _process_msg(
         self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes
     ) -> None:
-        listener = self._subs.get(sid)
-        if type(listener) is not _Listener:
+        listener: object = self._subs.get(sid)
+        if not isinstance(listener, _Listener):
             await super()._process_msg(sid, subject, reply, data, headers)
             return
         try:
@@ -156,7 +161,7 @@ class NatsBus(Client):
             log.exception("a listener failed on a message of %s", subject[:128])
 
     async def _on_error(self, error: Exception) -> None:
-        log.warning("nats: %s", error or type(error).__name__)
+        log.warning("nats: %s", str(error) or type(error).__name__)
 
     async def _on_disconnected(self) -> None:
         if not self.is_closed:
@@ -165,9 +170,9 @@ class NatsBus(Client):
     async def _on_reconnected(self) -> None:
         log.warning("nats: connected again")
         late, self._late = self._late, []
-        for sid, listener in late:
+        for sid, command in late:
             if sid in self._subs:
                 # A repeated SUB of the same number changes nothing at the server.
-                self._subscribe(sid, listener)
+                self._put(command)
         for tell in self._reconnect_listeners:
             tell()

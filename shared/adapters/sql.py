@@ -19,6 +19,14 @@ log = logging.getLogger(__name__)
 _AWAY = (OperationalError, InterfaceError, InternalError, PoolTimeoutError, OSError)
 
 
+_SESSION = (
+    "time_zone='+00:00'",  # TIMESTAMP columns mean the same everywhere
+    "sql_mode='STRICT_ALL_TABLES,NO_ZERO_DATE,NO_ENGINE_SUBSTITUTION'",  # too long a value fails, it is never cut
+    "wait_timeout=10",  # a process that froze inside a transaction keeps its locks no longer
+    "innodb_lock_wait_timeout=5",
+)
+
+
 def open_engine(url: str, *, pool_size: int = 8) -> AsyncEngine:
     """An engine for `mysql+aiomysql://…` or `sqlite+aiosqlite:///…`. Connects on first use; `dispose` closes it."""
     parsed = make_url(url)
@@ -35,8 +43,7 @@ def open_engine(url: str, *, pool_size: int = 8) -> AsyncEngine:
         pool_recycle=1800,
         connect_args={
             "connect_timeout": 5,
-            # Strict mode: too long a value must fail, never be cut. UTC: TIMESTAMP columns mean the same everywhere.
-            "init_command": "SET time_zone='+00:00', sql_mode='STRICT_ALL_TABLES,NO_ZERO_DATE,NO_ENGINE_SUBSTITUTION'",
+            "init_command": "SET " + ", ".join(_SESSION),
         },
     )
 

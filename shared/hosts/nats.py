@@ -6,6 +6,7 @@ as NATS services do (ADR-32), and speaks their error headers.
 
 import asyncio
 import logging
+import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -43,7 +44,7 @@ class _Endpoint:
 
 @dataclass(slots=True)
 class HostStats:
-    """What the host refused or dropped. `foreign_reply`: the answer would have gone to a subject that is not the asker's."""
+    """What the host refused or dropped. foreign_reply: the answer would have gone to somebody else than the asker."""
 
     foreign_reply: int = 0
     bad_subject: int = 0
@@ -88,9 +89,7 @@ class Host:
         for endpoint in service.endpoints:
             subject = subjects.commands_of(endpoint.handler.command.type)
             self._sids.append(
-                self._bus.listen(
-                    subject, partial(self._accept, endpoint, deps), function.name
-                )
+                self._bus.listen(subject, partial(self._accept, endpoint, deps), function.name)
             )
         for verb, answer in (("PING", _ping), ("INFO", _info), ("STATS", _stats)):
             for subject in (
@@ -172,15 +171,11 @@ class Host:
                 Unavailable("too many commands at once; try again", retry_after_ms=200),
             )
         else:
-            task = asyncio.get_running_loop().create_task(
-                self._run(endpoint, payload, ctx)
-            )
+            task = asyncio.get_running_loop().create_task(self._run(endpoint, payload, ctx))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _run(
-        self, endpoint: _Endpoint, payload: bytes, ctx: Context[Any]
-    ) -> None:
+    async def _run(self, endpoint: _Endpoint, payload: bytes, ctx: Context[Any]) -> None:
         started = time.perf_counter_ns()
         try:
             body = await invoke(endpoint.handler, payload, ctx, self._bus, self._writer)
@@ -209,9 +204,7 @@ class Host:
                 trace_id(ctx.traceparent),
             )
         except ValueError:
-            log.exception(
-                "an answer was too large (trace %s)", trace_id(ctx.traceparent)
-            )
+            log.exception("an answer was too large (trace %s)", trace_id(ctx.traceparent))
 
     def _describe(
         self,
@@ -228,15 +221,8 @@ class Host:
 
 def error_headers(error: AppError) -> bytes:
     """The header block of an error answer, as NATS services write it."""
-    text = (
-        error.message.encode("ascii", "replace")
-        .decode()
-        .replace("\r", " ")
-        .replace("\n", " ")
-    )
-    return pack_headers(
-        {"Nats-Service-Error": text, "Nats-Service-Error-Code": str(error.status)}
-    )
+    text = error.message.encode("ascii", "replace").decode().replace("\r", " ").replace("\n", " ")
+    return pack_headers({"Nats-Service-Error": text, "Nats-Service-Error-Code": str(error.status)})
 
 
 def _wrong_identity(handler: Handler) -> AppError:
@@ -251,7 +237,8 @@ def _identity(service: _Service, kind: str) -> dict[str, object]:
         "name": service.function.name,
         "id": service.id,
         "version": VERSION,
-        "metadata": {},
+        # A health check looks for the process on its own machine, which in a container has a name of its own.
+        "metadata": {"host": socket.gethostname()},
     }
 
 
@@ -289,5 +276,6 @@ def _endpoint(endpoint: _Endpoint) -> dict[str, object]:
         "name": command.type.replace(".", "-"),
         "subject": subjects.commands_of(command.type),
         "queue_group": endpoint.queue,
-        "metadata": {},
+        # A health check looks for the process on its own machine, which in a container has a name of its own.
+        "metadata": {"host": socket.gethostname()},
     }

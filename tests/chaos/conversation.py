@@ -1,13 +1,18 @@
 """Two users who talk while the system around them is killed, and the check of what must hold afterwards."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import os
+import random
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 from clients.python.natterjack import Client, MessageReceived
 from schemas.messages import Message, MessageAck, SendMessage
+from tests.support import until
 from tests.system import System
 
+MESSAGES = int(os.environ.get("IM_CHAOS_MESSAGES", "2000"))
+SEED = int(os.environ.get("IM_CHAOS_SEED", "1"))
 IN_FLIGHT = 16
 """Sends under way at a time, of each side."""
 
@@ -22,13 +27,29 @@ class Side:
     received: list[Message] = field(default_factory=list)
 
 
-async def talk(
-    system: System, count: int, disturb: Callable[[Callable[[], int]], Awaitable[None]]
-) -> tuple[Side, Side]:
-    """Sends `count` messages, half from each side, while `disturb(acked)` runs; returns when both have them all.
+Disturb = Callable[[Callable[[], int]], Awaitable[None]]
+"""Does harm while the two talk; is given a function that tells how many messages are acked so far."""
 
-    `disturb` is given a function that tells how many are acked so far, and may return before the end.
-    """
+
+def kill_in_turn(system: System, victims: Sequence[str]) -> Disturb:
+    """Kills each victim, in an order of the seed, spread over the whole conversation; one round per 2,000 messages."""
+    order = random.Random(SEED).sample(victims, len(victims)) * max(1, MESSAGES // 2000)
+
+    async def disturb(acked: Callable[[], int]) -> None:
+        for i, name in enumerate(order, 1):
+            await reaches(acked, MESSAGES * i // (len(order) + 1))
+            system.kill(name)
+
+    return disturb
+
+
+async def reaches(acked: Callable[[], int], share: int) -> None:
+    """Returns when so many messages are acked."""
+    await until(lambda: acked() >= share, 180)
+
+
+async def talk(system: System, count: int, disturb: Disturb) -> tuple[Side, Side]:
+    """Sends `count` messages, half from each side, while `disturb` runs; returns when both have them all."""
     async with await system.user("alice") as alice, await system.user("bob") as bob:
         sides = Side(alice), Side(bob)
         listeners = [asyncio.create_task(_listen(side, count)) for side in sides]
@@ -73,7 +94,9 @@ async def check(system: System, sides: tuple[Side, Side]) -> None:
     contents = sides[0].contents | sides[1].contents
     conversation_id = next(iter(acks.values())).conversation_id
     rows = await system.rows(conversation_id)
-    assert [row["seq"] for row in rows] == list(range(1, len(rows) + 1)), "numbers have a gap or a double"
+    assert [row["seq"] for row in rows] == list(range(1, len(rows) + 1)), (
+        "numbers have a gap or a double"
+    )
     assert len({row["msg_id"] for row in rows}) == len(rows), "a msg_id stands twice"
     stored = {row["client_msg_id"]: row for row in rows}
     assert len(stored) == len(rows), "a message is stored twice"

@@ -3,18 +3,12 @@
 IM_CHAOS_MESSAGES sets how many messages (2,000 by default), IM_CHAOS_SEED the order of the kills.
 """
 
-import os
-import random
-from collections.abc import Callable
 from pathlib import Path
 
 from tests import servers
-from tests.chaos.conversation import check, talk
-from tests.support import until
+from tests.chaos.conversation import MESSAGES, check, kill_in_turn, talk
 from tests.system import running
 
-MESSAGES = int(os.environ.get("IM_CHAOS_MESSAGES", "2000"))
-SEED = int(os.environ.get("IM_CHAOS_SEED", "1"))
 VICTIMS = ("functions", "timeline-1", "edge", "redis", "nats")
 
 
@@ -26,13 +20,4 @@ async def test_what_was_acked_is_there_whatever_is_killed(tmp_path: Path) -> Non
     ):
         parts = {"nats": nats, "redis": redis}
         async with running(tmp_path, parts, db_url, "jetstream://") as system:
-            order = random.Random(SEED).sample(VICTIMS, len(VICTIMS))
-
-            async def kill_in_turn(acked: Callable[[], int]) -> None:
-                rounds = max(1, MESSAGES // 2000)
-                for i, name in enumerate(order * rounds, 1):
-                    share = MESSAGES * i // (len(order) * rounds + 1)
-                    await until(lambda share=share: acked() >= share, 120)  # type: ignore[misc]
-                    system.kill(name)
-
-            await check(system, await talk(system, MESSAGES, kill_in_turn))
+            await check(system, await talk(system, MESSAGES, kill_in_turn(system, VICTIMS)))

@@ -182,3 +182,18 @@ async def test_a_bus_away_refuses_and_heals(nats_server: NatsServer) -> None:
     assert (await before.get())[2] == b"1"
     assert (await meanwhile.get())[2] == b"2"
     await bus.close()
+
+
+async def test_a_cancelled_flush_does_not_deafen_the_connection(nats_server: NatsServer) -> None:
+    bus = await NatsBus.open(nats_server.url, "test")
+    for _ in range(20):
+        flush = asyncio.create_task(bus.flush())
+        await asyncio.sleep(0)
+        flush.cancel()
+        await asyncio.wait([flush])
+    heard = asyncio.Event()
+    bus.listen("still.there", lambda *_: heard.set())
+    bus.send("still.there", b"")
+    async with asyncio.timeout(5):
+        await heard.wait()
+    await bus.close()

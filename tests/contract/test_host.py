@@ -91,7 +91,11 @@ def ask(user_id: int) -> bytes:
 
 async def error_of(inbox: Inbox, subject: str, payload: bytes) -> tuple[str, dict[str, Any], str]:
     body, headers = await inbox.request(subject, payload, 10)
-    return header(headers, b"Nats-Service-Error-Code: "), msgspec.json.decode(body), header(headers, b"Nats-Service-Error: ")
+    return (
+        header(headers, b"Nats-Service-Error-Code: "),
+        msgspec.json.decode(body),
+        header(headers, b"Nats-Service-Error: "),
+    )
 
 
 async def test_success_is_the_bare_data(host: Host, inbox: Inbox) -> None:
@@ -103,7 +107,14 @@ async def test_success_is_the_bare_data(host: Host, inbox: Inbox) -> None:
 
 async def test_the_context_says_who_and_where_from(host: Host, inbox: Inbox, gates: Gates) -> None:
     trace = "00-" + "a" * 32 + "-" + "b" * 16 + "-00"
-    block = pack_headers({"Im-Conn": "c1", "Im-Session": "s1", "traceparent": trace, "Im-Deadline": str(now_ms() + 9000)})
+    block = pack_headers(
+        {
+            "Im-Conn": "c1",
+            "Im-Session": "s1",
+            "traceparent": trace,
+            "Im-Deadline": str(now_ms() + 9000),
+        }
+    )
     await inbox.request(subjects.command(7, "user.get"), ask(5), 10, block)
     ctx = await gates.entered.get()
     assert (ctx.user_id, ctx.conn, ctx.session, ctx.traceparent) == (7, "c1", "s1", trace)
@@ -116,7 +127,9 @@ async def test_a_business_error_carries_code_and_field(host: Host, inbox: Inbox)
     assert (body["code"], body["message"], body["field"]) == ("not_found", "no user 404", "id")
 
 
-async def test_a_defect_shows_nothing_of_the_inside(host: Host, inbox: Inbox, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_defect_shows_nothing_of_the_inside(
+    host: Host, inbox: Inbox, caplog: pytest.LogCaptureFixture
+) -> None:
     status, body, text = await error_of(inbox, subjects.command(7, "user.get"), ask(500))
     assert (status, body["code"]) == ("500", "internal")
     assert "secret" not in text + body["message"]
@@ -137,7 +150,9 @@ async def test_a_defect_shows_nothing_of_the_inside(host: Host, inbox: Inbox, ca
         (b'{"x":' * 50_000, None),
     ],
 )
-async def test_rubbish_is_a_bad_request(host: Host, inbox: Inbox, payload: bytes, field: str | None) -> None:
+async def test_rubbish_is_a_bad_request(
+    host: Host, inbox: Inbox, payload: bytes, field: str | None
+) -> None:
     status, body, _ = await error_of(inbox, subjects.command(7, "user.get"), payload)
     assert (status, body["code"], body.get("field")) == ("400", "bad_request", field)
 
@@ -145,16 +160,27 @@ async def test_rubbish_is_a_bad_request(host: Host, inbox: Inbox, payload: bytes
 async def test_nobody_may_only_do_what_nobody_may(host: Host, inbox: Inbox, gates: Gates) -> None:
     status, body, _ = await error_of(inbox, subjects.command(0, "user.get"), ask(5))
     assert (status, body["code"]) == ("401", "unauthenticated")
-    status, body, _ = await error_of(inbox, subjects.command(7, "auth.register"), b'{"username":"a","password":"12345678"}')
+    status, body, _ = await error_of(
+        inbox, subjects.command(7, "auth.register"), b'{"username":"a","password":"12345678"}'
+    )
     assert (status, body["code"]) == ("400", "bad_request")
     assert gates.entered.empty()
-    body_, _ = await inbox.request(subjects.command(0, "auth.register"), b'{"username":"a","password":"12345678"}', 10)
+    body_, _ = await inbox.request(
+        subjects.command(0, "auth.register"), b'{"username":"a","password":"12345678"}', 10
+    )
     assert msgspec.json.decode(body_)["username"] == "new"
 
 
 @pytest.mark.parametrize(
     "reply",
-    ["im.v1.user.9", "_INBOX.u.9.a", "_INBOX.e.short.1", "_INBOX.e." + "a" * 22, "elsewhere", "im.v1.cmd.9.user.delete"],
+    [
+        "im.v1.user.9",
+        "_INBOX.u.9.a",
+        "_INBOX.e.short.1",
+        "_INBOX.e." + "a" * 22,
+        "elsewhere",
+        "im.v1.cmd.9.user.delete",
+    ],
 )
 async def test_an_answer_never_goes_to_a_foreign_subject(
     host: Host, bus: Bus, inbox: Inbox, gates: Gates, reply: str
@@ -178,15 +204,23 @@ async def test_an_integrator_is_answered_in_his_own_inbox(host: Host, bus: Bus) 
 
 
 @pytest.mark.parametrize("token", ["seven", "-1", "007", "1" * 30])
-async def test_a_subject_without_a_user_is_dropped(host: Host, bus: Bus, inbox: Inbox, gates: Gates, token: str) -> None:
+async def test_a_subject_without_a_user_is_dropped(
+    host: Host, bus: Bus, inbox: Inbox, gates: Gates, token: str
+) -> None:
     bus.send(f"im.v1.cmd.{token}.user.get", ask(5), "_INBOX.e." + "a" * 22 + ".1")
     await inbox.request(subjects.command(7, "user.get"), ask(6), 10)
     assert host.stats.bad_subject == 1
     assert gates.entered.qsize() == 1
 
 
-async def test_past_its_dead_line_a_command_is_not_done(host: Host, bus: Bus, inbox: Inbox, gates: Gates) -> None:
-    bus.send(subjects.command(7, "user.get"), ask(5), headers=pack_headers({"Im-Deadline": str(now_ms() - 1)}))
+async def test_past_its_dead_line_a_command_is_not_done(
+    host: Host, bus: Bus, inbox: Inbox, gates: Gates
+) -> None:
+    bus.send(
+        subjects.command(7, "user.get"),
+        ask(5),
+        headers=pack_headers({"Im-Deadline": str(now_ms() - 1)}),
+    )
     await inbox.request(subjects.command(7, "user.get"), ask(6), 10)
     assert host.stats.late == 1
     assert gates.entered.qsize() == 1
@@ -197,9 +231,14 @@ async def test_a_command_without_a_reply_is_done(host: Host, bus: Bus, gates: Ga
     assert (await gates.entered.get()).reply == ""
 
 
-async def test_more_than_it_can_hold_is_told_at_once(host: Host, inbox: Inbox, gates: Gates) -> None:
+async def test_more_than_it_can_hold_is_told_at_once(
+    host: Host, inbox: Inbox, gates: Gates
+) -> None:
     gates.open.clear()
-    running = [asyncio.ensure_future(inbox.request(subjects.command(7, "user.get"), ask(5), 10)) for _ in range(8)]
+    running = [
+        asyncio.ensure_future(inbox.request(subjects.command(7, "user.get"), ask(5), 10))
+        for _ in range(8)
+    ]
     for _ in range(8):
         await gates.entered.get()
     status, body, _ = await error_of(inbox, subjects.command(7, "user.get"), ask(5))
@@ -212,7 +251,10 @@ async def test_draining_answers_all_that_had_arrived(bus: Bus, inbox: Inbox, gat
     host = Host(bus)
     await host.serve(FUNCTION, gates)
     gates.open.clear()
-    running = [asyncio.ensure_future(inbox.request(subjects.command(7, "user.get"), ask(i + 1), 10)) for i in range(100)]
+    running = [
+        asyncio.ensure_future(inbox.request(subjects.command(7, "user.get"), ask(i + 1), 10))
+        for i in range(100)
+    ]
     await gates.entered.get()
     draining = asyncio.ensure_future(host.drain(10))
     await bus.flush()

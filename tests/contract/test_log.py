@@ -8,10 +8,17 @@ from dataclasses import dataclass, field
 import pytest
 
 from shared.adapters.log_jetstream import JetStreamReader, JetStreamWriter, ensure_stream
+from shared.adapters.log_kafka import (
+    KafkaLogReader,
+    KafkaLogWriter,
+    bootstrap_of,
+    ensure_topics,
+)
 from shared.adapters.memory_log import MemoryLog
 from shared.adapters.nats import NatsBus
+from shared.errors import UnknownOutcome
 from shared.log import LogError, LogReader, LogWriter, NotAppendedError, Record, partition_of
-from tests.servers import NatsServer
+from tests.servers import KafkaServer, NatsServer
 
 PARTITIONS = 4
 
@@ -42,7 +49,7 @@ class Log:
 _topics = iter(f"im.contract{n}" for n in range(1_000))
 
 
-@pytest.fixture(params=["memory", "jetstream"])
+@pytest.fixture(params=["memory", "jetstream", "kafka"])
 async def topic_and_log(request: pytest.FixtureRequest) -> AsyncIterator[tuple[str, Log]]:
     topic = next(_topics)
     if request.param == "memory":
@@ -55,6 +62,11 @@ async def topic_and_log(request: pytest.FixtureRequest) -> AsyncIterator[tuple[s
             await reader.close()
 
         yield topic, Log(memory, open_memory)
+        return
+    if request.param == "kafka":
+        kafka: KafkaServer = request.getfixturevalue("kafka_server")
+        async with kafka_log(kafka, topic) as log:
+            yield topic, log
         return
     server: NatsServer = request.getfixturevalue("nats_server")
     bus = await NatsBus.open(server.url, "test")
@@ -71,6 +83,24 @@ async def topic_and_log(request: pytest.FixtureRequest) -> AsyncIterator[tuple[s
     yield topic, Log(writer, open_jetstream)
     writer.close()
     await bus.close()
+
+
+@asynccontextmanager
+async def kafka_log(server: KafkaServer, topic: str) -> AsyncIterator[Log]:
+    """A new topic on Kafka."""
+    brokers = bootstrap_of(server.url)
+    await ensure_topics(brokers, {topic: PARTITIONS})
+
+    @asynccontextmanager
+    async def open_reader(owner: Keeper) -> AsyncIterator[LogReader]:
+        reader = KafkaLogReader(brokers, topic, f"group-{topic}", owner)
+        await reader.start()
+        yield reader
+        await reader.close()
+
+    writer = KafkaLogWriter(brokers, PARTITIONS)
+    yield Log(writer, open_reader)
+    await writer.close()
 
 
 async def take(reader: LogReader, count: int) -> list[Record]:
@@ -102,7 +132,9 @@ async def fill(log: Log, topic: str, count: int, name: str = "v") -> dict[int, l
     return expected
 
 
-async def test_reads_what_was_appended_in_order_within_each_partition(topic_and_log: tuple[str, Log]) -> None:
+async def test_reads_what_was_appended_in_order_within_each_partition(
+    topic_and_log: tuple[str, Log],
+) -> None:
     topic, log = topic_and_log
     before = await fill(log, topic, 1_500, "a")
     async with log.reader(Keeper()) as reader:
@@ -114,7 +146,9 @@ async def test_reads_what_was_appended_in_order_within_each_partition(topic_and_
     assert all(record.ms > 1_700_000_000_000 for record in records)
 
 
-async def test_offsets_grow_within_a_partition_and_are_where_to_go_on(topic_and_log: tuple[str, Log]) -> None:
+async def test_offsets_grow_within_a_partition_and_are_where_to_go_on(
+    topic_and_log: tuple[str, Log],
+) -> None:
     topic, log = topic_and_log
     await fill(log, topic, 200)
     async with log.reader(Keeper()) as reader:
@@ -146,15 +180,19 @@ async def test_seek_repeats_one_partition_and_no_other(topic_and_log: tuple[str,
     async with log.reader(Keeper()) as reader:
         read = await take(reader, 120)
         again = read[0].partition
-        await reader.seek({again: read[0].offset})
+        reader.seek({again: read[0].offset})
         count = 300 - 120 + len(by_partition(read)[again])
         rest = by_partition(await take(reader, count))
     assert rest[again] == expected[again]
     for partition in set(expected) - {again}:
-        assert by_partition(read).get(partition, []) + rest.get(partition, []) == expected[partition]
+        assert (
+            by_partition(read).get(partition, []) + rest.get(partition, []) == expected[partition]
+        )
 
 
-async def test_a_reader_hears_of_its_partitions_and_gives_them_up(topic_and_log: tuple[str, Log]) -> None:
+async def test_a_reader_hears_of_its_partitions_and_gives_them_up(
+    topic_and_log: tuple[str, Log],
+) -> None:
     topic, log = topic_and_log
     await fill(log, topic, 1)
     owner = Keeper()
@@ -184,20 +222,24 @@ class TestJetStream:
         reader = JetStreamReader(bus, topic, "test", PARTITIONS, Keeper())
         log = Log(writer, lambda _: pytest.fail("not used"))
         before = await fill(log, topic, 700, "before")
-        assert by_partition(await take(reader, 500)) != {}
+        first = await take(reader, 500)
+        again = asyncio.Event()
+        bus.on_reconnect(again.set)
         nats_server.kill()
         nats_server.start()
         rest = await take(reader, 200)
-        while not bus.connected:
-            await asyncio.sleep(0.01)
+        await again.wait()
         after = await fill(log, topic, 700, "after")
         assert by_partition(await take(reader, 700)) == after
-        assert len(rest) == 200 and sum(map(len, before.values())) == 700
+        values = [record.value for record in first + rest]
+        assert sorted(values) == sorted(value for part in before.values() for value in part)
         await reader.close()
         writer.close()
         await bus.close()
 
-    async def test_says_that_nothing_was_appended_only_when_that_is_sure(self, nats_server: NatsServer) -> None:
+    async def test_says_that_nothing_was_appended_only_when_that_is_sure(
+        self, nats_server: NatsServer
+    ) -> None:
         bus = await NatsBus.open(nats_server.url, "test")
         writer = JetStreamWriter(bus, PARTITIONS)
         with pytest.raises(NotAppendedError, match="no stream"):
@@ -239,3 +281,78 @@ class TestJetStream:
         await reader.close()
         writer.close()
         await bus.close()
+
+
+class TestKafka:
+    """What only a real broker does."""
+
+    async def test_a_killed_broker_loses_nothing_that_was_confirmed(
+        self, kafka_server: KafkaServer
+    ) -> None:
+        topic = next(_topics)
+        async with kafka_log(kafka_server, topic) as log, log.reader(Keeper()) as reader:
+            before = await fill(log, topic, 700, "before")
+            kafka_server.kill()
+            with pytest.raises((NotAppendedError, UnknownOutcome)):
+                await log.writer.append(topic, "p_1_2", b"while away")
+            kafka_server.start()
+            async with asyncio.timeout(60):
+                while True:
+                    try:
+                        await log.writer.append(topic, "p_1_2", b"again")
+                        break
+                    except (NotAppendedError, UnknownOutcome):
+                        continue
+            # What nobody could know may have come after all; it stands behind what was confirmed.
+            read: dict[int, list[bytes]] = {}
+            while sum(len(v) for v in read.values()) < 701 or b"again" not in sum(
+                read.values(), []
+            ):
+                for partition, values in by_partition(await take(reader, 1)).items():
+                    read.setdefault(partition, []).extend(values)
+            assert {p: values[: len(before[p])] for p, values in read.items()} == before
+
+    async def test_partitions_are_shared_and_handed_over(self, kafka_server: KafkaServer) -> None:
+        topic = next(_topics)
+        async with kafka_log(kafka_server, topic) as log:
+            everything = await fill(log, topic, 400)
+            first, second = Keeper(), Keeper()
+            async with log.reader(first) as one:
+                read = await take(one, 400)
+                assert by_partition(read) == everything
+                for record in read:
+                    second.starts[record.partition] = record.offset + 1
+                    first.starts[record.partition] = record.offset + 1
+                async with log.reader(second) as two:
+                    async with asyncio.timeout(30):
+                        while not (first.held and second.held):
+                            await asyncio.gather(one.read(10), two.read(10))
+                    assert first.held | second.held == frozenset(range(PARTITIONS))
+                    assert not first.held & second.held
+                async with asyncio.timeout(30):
+                    while first.held != frozenset(range(PARTITIONS)):
+                        await one.read(10)
+
+    async def test_the_number_of_partitions_never_changes(self, kafka_server: KafkaServer) -> None:
+        topic, brokers = next(_topics), bootstrap_of(kafka_server.url)
+        await ensure_topics(brokers, {topic: PARTITIONS})
+        await ensure_topics(brokers, {topic: PARTITIONS})
+        with pytest.raises(LogError, match="must never change"):
+            await ensure_topics(brokers, {topic: PARTITIONS + 1})
+        writer = KafkaLogWriter(brokers, PARTITIONS + 1)
+        with pytest.raises(NotAppendedError, match="partitions"):
+            await writer.append(topic, "p_1_2", b"x")
+        await writer.close()
+
+    async def test_says_that_nothing_was_appended_only_when_that_is_sure(
+        self, kafka_server: KafkaServer
+    ) -> None:
+        async with kafka_log(kafka_server, next(_topics)) as log:
+            with pytest.raises(NotAppendedError):
+                await log.writer.append("im.nowhere", "p_1_2", b"x")
+            with pytest.raises(NotAppendedError, match="too large"):
+                await log.writer.append("im.requests", "p_1_2", b"x" * 2_000_000)
+        away = KafkaLogWriter("127.0.0.1:1", PARTITIONS)
+        with pytest.raises(NotAppendedError):
+            await away.append("im.requests", "p_1_2", b"x")
+        await away.close()

@@ -30,7 +30,9 @@ async def test_a_conversation_both_ways(system: System) -> None:
             acks.append(await sender.send(peer=peer.user_id, text=f"message {i}"))
         assert [a.seq for a in acks] == list(range(1, 21))
         at_alice, at_bob = await asyncio.gather(received(alice, 20), received(bob, 20))
-        assert [m.msg_id for m in at_alice] == [m.msg_id for m in at_bob] == [a.msg_id for a in acks]
+        assert (
+            [m.msg_id for m in at_alice] == [m.msg_id for m in at_bob] == [a.msg_id for a in acks]
+        )
         assert [m.content for m in at_bob] == [f"message {i}" for i in range(20)]
         assert at_alice == at_bob
 
@@ -59,7 +61,9 @@ async def test_the_same_id_again_is_the_same_message_for_ever(system: System) ->
 
 async def test_pages_through_a_thousand_messages_both_ways(system: System) -> None:
     async with await system.user("alice") as alice, await system.user("bob") as bob:
-        acks = await asyncio.gather(*(alice.send(peer=bob.user_id, text=f"m{i}") for i in range(1000)))
+        acks = await asyncio.gather(
+            *(alice.send(peer=bob.user_id, text=f"m{i}") for i in range(1000))
+        )
         conversation_id = acks[0].conversation_id
         assert sorted(a.seq for a in acks) == list(range(1, 1001))
         by_seq = {a.seq: a.msg_id for a in acks}
@@ -68,7 +72,9 @@ async def test_pages_through_a_thousand_messages_both_ways(system: System) -> No
         backward: list[str] = []
         before: int | None = None
         while True:
-            page = await bob.request(GetHistory(conversation_id, before_seq=before, limit=77), History)
+            page = await bob.request(
+                GetHistory(conversation_id, before_seq=before, limit=77), History
+            )
             assert page.max_seq == 1000
             backward = [m.msg_id for m in page.messages] + backward
             if not page.has_more:
@@ -88,11 +94,17 @@ async def test_every_device_of_both_gets_everything_once(system: System) -> None
         views = await asyncio.gather(*(received(client, 100) for client in clients))
         assert [m.seq for m in views[0]] == list(range(1, 101))
         assert all(view == views[0] for view in views)
-        assert Counter(m.content for m in views[0]) == Counter([f"{x}{i}" for x in "ab" for i in range(50)])
+        assert Counter(m.content for m in views[0]) == Counter(
+            [f"{x}{i}" for x in "ab" for i in range(50)]
+        )
 
 
 async def test_strangers_cannot_read(system: System) -> None:
-    async with await system.user("alice") as alice, await system.user("bob") as bob, await system.user("eve") as eve:
+    async with (
+        await system.user("alice") as alice,
+        await system.user("bob") as bob,
+        await system.user("eve") as eve,
+    ):
         ack = await alice.send(peer=bob.user_id, text="between us")
         with pytest.raises(ApiError) as caught:
             await eve.request(GetHistory(ack.conversation_id), History)

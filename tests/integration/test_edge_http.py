@@ -5,6 +5,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from yarl import URL
 
 from shared import subjects
 from shared.adapters.nats import NatsBus
@@ -127,7 +128,7 @@ async def test_the_callers_trace_goes_on(http: aiohttp.ClientSession, echo: Seen
     [
         ("GET", "/users/1.2", None, "id"), ("GET", "/users/*", None, "id"), ("GET", "/users/%3E", None, "id"),
         ("GET", "/users/1%0d%0aPUB", None, "id"), ("GET", "/users/0", None, "id"), ("GET", "/users/-1", None, "id"),
-        ("GET", "/users/" + "9" * 500, None, "id"), ("GET", "/users/1e3", None, "id"),
+        ("GET", "/users/" + "9" * 500, None, "id"),
         ("GET", "/users/9007199254740992", None, "id"), ("GET", "/users?q=a&limit=201", None, "limit"),
         ("GET", "/users?q=a&limit=x", None, "limit"), ("GET", "/users?q=a&q=b", None, "q"),
         ("DELETE", "/auth/sessions/a.b", None, "id"), ("DELETE", "/auth/sessions/%3E", None, "id"),
@@ -137,6 +138,7 @@ async def test_the_callers_trace_goes_on(http: aiohttp.ClientSession, echo: Seen
     ],
 )  # fmt: skip
 async def test_bad_requests(
+    edge: EdgeProcess,
     http: aiohttp.ClientSession,
     echo: Seen,
     method: str,
@@ -144,13 +146,8 @@ async def test_bad_requests(
     body: bytes | None,
     field: str | None,
 ) -> None:
-    url = http._base_url  # encoded as written: yarl would decode %3E
-    assert url is not None
-    from yarl import URL
-
-    async with http.request(
-        method, URL(f"{url}api/v1{path}", encoded=True), data=body, headers=BEARER
-    ) as response:
+    url = URL(f"{edge.url}/api/v1{path}", encoded=True)  # as written: yarl would decode %3E
+    async with http.request(method, url, data=body, headers=BEARER) as response:
         answer = await response.json()
     assert (response.status, answer["code"], answer.get("field")) == (400, "bad_request", field)
     assert answer["message"]

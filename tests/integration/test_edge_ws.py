@@ -20,6 +20,7 @@ from shared.hosts.nats import Host
 from shared.ids import now_ms
 from tests.edge import Client, EdgeProcess, RawSocket, client_frame, connect, token
 from tests.servers import NatsServer
+from tests.support import until
 
 
 @pytest.fixture(scope="module")
@@ -137,6 +138,7 @@ async def test_too_many_in_flight(edge: EdgeProcess, bus: NatsBus) -> None:
         refused = [await client.next() for _ in range(6)]
         assert {r["code"] for r in refused} == {"rate_limited"}
         assert [r["id"] for r in refused] == list(range(64, 70))
+        await until(lambda: len(replies) == 64)
         for reply in replies:
             bus.send(reply, b'{"n":1}')
         assert sorted([(await client.next())["id"] for _ in range(64)]) == list(range(64))
@@ -174,6 +176,23 @@ async def test_kicked(edge: EdgeProcess, bus: NatsBus) -> None:
         assert await gone.next() == json.loads(kicked)
         assert await gone.close_code() == 4409
         await stays.alive()
+
+
+async def test_the_server_ends_the_connection_when_both_have_said_close(
+    edge: EdgeProcess, bus: NatsBus
+) -> None:
+    kicked = b'{"type":"kicked","data":{"session_id":"s1","reason":"logout"}}'
+    for ours_first in (True, False):
+        async with await RawSocket.open(edge.port, token()) as raw:
+            await raw.text()
+            if ours_first:
+                bus.send(subjects.user(7), kicked)
+                assert await raw.close_code() == 4409
+                raw.send(client_frame(frames.CLOSE, (4409).to_bytes(2)))
+            else:
+                raw.send(client_frame(frames.CLOSE, (1000).to_bytes(2)))
+                assert await raw.close_code() == 1000
+            await raw.ends()
 
 
 async def test_first_frame_auth(edge: EdgeProcess, served: NatsBus) -> None:
@@ -241,8 +260,6 @@ async def test_broken_frames_close(edge: EdgeProcess, data: bytes, code: int) ->
             assert (await raw.text())["type"] == "ready"
             raw.send(data)
             assert await raw.close_code() == code
-            raw.send(client_frame(frames.CLOSE, code.to_bytes(2)))
-            await raw.ends()
         await other.alive()
 
 
@@ -295,25 +312,26 @@ async def test_what_is_no_handshake(edge: EdgeProcess, headers: dict[str, str], 
 async def test_a_slow_client_is_closed_and_the_others_notice_nothing(
     edge: EdgeProcess, bus: NatsBus
 ) -> None:
-    async with connect(edge.url) as fast:
-        # The client reads nothing and lets the system buffer little.
-        async with await RawSocket.open(edge.port, token(), limit=1024) as slow:
-            slow.writer.transport.pause_reading()  # type: ignore[attr-defined]
-            event = b'{"type":"message","data":{"x":"%b"}}' % (b"x" * 60_000)
-            seen = 0
-            while "im_edge_slow_clients_total 0.0" in await metrics(edge):
-                for _ in range(16):
-                    bus.send(subjects.user(7), event)
-                for _ in range(16):
-                    assert (await fast.next())["type"] == "message"
-                    seen += 1
-                assert seen < 1000
-            await fast.alive()
-            bus.send(subjects.user(7), b'{"type":"message","data":{"last":true}}')
-            assert (await fast.next())["data"] == {"last": True}
-            # What was on its way is readable still, and the close code stands behind it.
-            slow.writer.transport.resume_reading()  # type: ignore[attr-defined]
-            assert await slow.close_code() == 4408
+    async with (
+        connect(edge.url) as fast,
+        await RawSocket.open(edge.port, token(), limit=1024) as slow,
+    ):
+        slow.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        event = b'{"type":"message","data":{"x":"%b"}}' % (b"x" * 60_000)
+        seen = 0
+        while "im_edge_slow_clients_total 0.0" in await metrics(edge):
+            for _ in range(16):
+                bus.send(subjects.user(7), event)
+            for _ in range(16):
+                assert (await fast.next())["type"] == "message"
+                seen += 1
+            assert seen < 1000
+        await fast.alive()
+        bus.send(subjects.user(7), b'{"type":"message","data":{"last":true}}')
+        assert (await fast.next())["data"] == {"last": True}
+        # What was on its way is readable still, and the close code stands behind it.
+        slow.writer.transport.resume_reading()  # type: ignore[attr-defined]
+        assert await slow.close_code() == 4408
 
 
 async def metrics(edge: EdgeProcess) -> str:

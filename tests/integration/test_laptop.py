@@ -187,7 +187,8 @@ def test_the_whole_starts_twice_and_finds_its_users_again(start: Callable[..., L
     account = {"username": "alice", "password": "correct horse battery"}
     first = start("laptop")
     first.until("./task chat")
-    user = post(first, "register", account)["user"]
+    post(first, "register", account)
+    user = post(first, "login", account)["user"]
     assert first.end(signal.SIGINT) == 0
     second = start("laptop")
     second.until("./task chat")

@@ -54,8 +54,8 @@ class FakeServer:
     sockets: dict[web.WebSocketResponse, int] = field(default_factory=dict)
     faults: dict[str, deque[str | None]] = field(default_factory=dict)
     seen: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
-    lose_push: Callable[[Message], bool] = lambda message: False
-    double_push: Callable[[Message], bool] = lambda message: False
+    lose_push: Callable[[Message], bool] = lambda _: False
+    double_push: Callable[[Message], bool] = lambda _: False
     late: list[tuple[web.WebSocketResponse, bytes]] | None = None
     refuse_connections: bool = False
     kick: int | None = None

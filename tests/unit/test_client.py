@@ -165,7 +165,7 @@ async def test_lost_late_and_double_pushes(server: FakeServer, opened: Open) -> 
 
 async def test_a_lost_last_message_is_noticed_by_head(server: FakeServer, opened: Open) -> None:
     bob = await opened("bob")
-    server.lose_push = lambda m: True
+    server.lose_push = lambda _: True
     await server.post(ALICE, BOB, "last")
     await server.heads()
     assert await seqs(bob, 1) == [1]
@@ -173,7 +173,7 @@ async def test_a_lost_last_message_is_noticed_by_head(server: FakeServer, opened
 
 async def test_resync_catches_up(server: FakeServer, opened: Open) -> None:
     bob = await opened("bob")
-    server.lose_push = lambda m: True
+    server.lose_push = lambda _: True
     for n in range(120):
         await server.post(ALICE, BOB, str(n))
     await server.broadcast("resync")
@@ -262,7 +262,7 @@ async def test_a_new_device_may_start_with_the_newest(server: FakeServer, opened
     assert await seqs(bob, 2) == [99, 100]
     await server.post(ALICE, BOB, "live")
     carol = server.account("carol")
-    server.lose_push = lambda m: True
+    server.lose_push = lambda _: True
     await server.post(carol, BOB, "first")
     await server.post(carol, BOB, "second")
     await server.heads()
@@ -423,10 +423,9 @@ async def test_closing_ends_what_waits(server: FakeServer, opened: Open) -> None
     assert await reader == []
 
 
-async def test_a_restarted_server(server: FakeServer, opened: Open) -> None:
+async def test_a_restarted_server(server: FakeServer) -> None:
     """The whole server goes away and comes back on the same port; the send in between arrives."""
-    await opened()  # closes nothing that the next one needs
-    app = web.AppRunner(server.app(), handler_cancellation=True, shutdown_timeout=0)
+    app = web.AppRunner(server.app(), handler_cancellation=True)
     await app.setup()
     site = web.TCPSite(app, "127.0.0.1", 0)
     await site.start()
@@ -434,12 +433,14 @@ async def test_a_restarted_server(server: FakeServer, opened: Open) -> None:
     async with Client(
         f"http://127.0.0.1:{port}", username="alice", password="password", backoff=QUICK
     ) as alice:
-        await app.cleanup()
+        stopped = asyncio.create_task(app.cleanup())
+        await server.drop_all()  # the runner waits for its connections
+        await stopped
         send = asyncio.create_task(alice.send(peer=BOB, text="into the dark"))
         async for event in alice.events():
             if isinstance(event, Disconnected):
                 break
-        app = web.AppRunner(server.app(), handler_cancellation=True, shutdown_timeout=0)
+        app = web.AppRunner(server.app(), handler_cancellation=True)
         await app.setup()
         await web.TCPSite(app, "127.0.0.1", port).start()
         assert (await send).seq == 1

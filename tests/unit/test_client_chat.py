@@ -100,7 +100,11 @@ async def test_kept_tokens_and_what_came_meanwhile(server: FakeServer, tmp_path:
     arguments = (*common, "--password", "password1", "--peer", "bob")
     code, out, err = await finish(tmp_path, *arguments, typed="one\ntwo\nthree")
     assert (code, err) == (0, "")
-    assert [line for line in out.splitlines() if "✓" in line] == ["✓ 1  one", "✓ 2  two", "✓ 3  three"]
+    assert [line for line in out.splitlines() if "✓" in line] == [
+        "✓ 1  one",
+        "✓ 2  two",
+        "✓ 3  three",
+    ]
     for file in (tmp_path / "natterjack").glob("*.json"):
         assert file.stat().st_mode & 0o777 == 0o600
     await server.post(1, 2, "while you were away")
@@ -118,7 +122,10 @@ async def test_a_second_terminal_of_one_user_needs_its_own_session(
     first = await start(tmp_path, *common, "--password", "password1")
     await line_with(first, "Type the name")
     code, _, err = await finish(tmp_path, *common)
-    assert (code, err) == (1, "chat: no terminal to ask for the password; give it with --password\n")
+    assert (code, err) == (
+        1,
+        "chat: no terminal to ask for the password; give it with --password\n",
+    )
     code, _, err = await finish(tmp_path, *common, "--password", "password1")
     assert (code, err) == (0, "")
     first.kill()

@@ -21,7 +21,8 @@ def answer(
     missing = timeline.missing
     assert missing is not None
     span = stored[missing.after_seq : missing.after_seq + min(most, missing.limit)]
-    fresh = [m for m in changes if m.rev > missing.after_rev]
+    later = [m for m in changes if m.rev > missing.after_rev]
+    fresh = sorted(later, key=lambda m: m.rev)[:most]
     newest = max((m.rev for m in changes), default=0)
     return timeline.page(span, fresh, len(stored), newest)
 
@@ -44,6 +45,7 @@ def test_any_order_loss_and_doubles(data: st.DataObject, n: int, start: int, roo
             answer(timeline, stored, [], most=data.draw(st.integers(1, 7)))
         out += [m.seq for m in timeline.release(room)]
         assert out == list(range(start + 1, start + 1 + len(out)))
+        assert all(seq > timeline.seq for seq in timeline._held)
     timeline.head(n, 0)  # the server says at last how far it goes
     while timeline.behind:
         if timeline.missing:
@@ -76,12 +78,12 @@ def test_the_newest_state_of_every_message_arrives(data: st.DataObject, n: int) 
         elif step == "head":
             timeline.head(index + 1, rev)
         elif timeline.missing:
-            note(known, answer(timeline, stored, list(changed.values()), most=4))
+            report(known, answer(timeline, stored, list(changed.values()), most=2))
         note(known, timeline.release(100))
     timeline.head(n, rev)
     while timeline.behind:
         if timeline.missing:
-            note(known, answer(timeline, stored, list(changed.values()), most=4))
+            report(known, answer(timeline, stored, list(changed.values()), most=2))
         note(known, timeline.release(100))
     assert known == {m.seq: m.rev for m in stored}
 
@@ -89,6 +91,20 @@ def test_the_newest_state_of_every_message_arrives(data: st.DataObject, n: int) 
 def note(known: dict[int, int], messages: list[Message]) -> None:
     for m in messages:
         known[m.seq] = max(known.get(m.seq, 0), m.rev)
+
+
+def report(known: dict[int, int], changes: list[Message]) -> None:
+    """A change is told only of a message that the reader has."""
+    assert all(m.seq in known for m in changes)
+    note(known, changes)
+
+
+def test_a_late_push_does_not_undo_a_change() -> None:
+    timeline = Timeline(CONVERSATION)
+    assert timeline.page([], [message(2, rev=1)], max_seq=2, max_rev=1) == []
+    timeline.add(message(2))
+    timeline.add(message(1))
+    assert [(m.seq, m.rev) for m in timeline.release(9)] == [(1, 0), (2, 1)]
 
 
 def test_what_lies_far_ahead_is_not_held_but_asked_for() -> None:

@@ -1,5 +1,5 @@
 import asyncio
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -24,7 +24,8 @@ class FakeMember:
         self.is_live.set()
 
     def push(self, wire: bytes) -> None:
-        self.got.append(wire)
+        if self.is_live.is_set():
+            self.got.append(wire)
 
     def close(self, code: int, _reason: str) -> None:
         self.closed = code
@@ -59,9 +60,9 @@ async def bus() -> CountingBus:
 
 
 @pytest.fixture
-async def hub(bus: CountingBus) -> Iterator[Hub]:  # type: ignore[misc]  # pytest-asyncio's fixtures
+async def hub(bus: CountingBus) -> AsyncIterator[Hub]:
     hub = Hub(bus)
-    yield hub  # type: ignore[misc]
+    yield hub
     hub.close()
 
 

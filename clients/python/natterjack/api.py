@@ -1,16 +1,21 @@
 """HTTP calls, built out of the table of commands: no code per route.
 
-    tokens = await api.call(Login("alice", "correct horse"), Tokens)
+tokens = await api.call(Login("alice", "correct horse"), Tokens)
 """
 
-import asyncio
 from typing import Protocol
 from urllib.parse import quote, urlencode
 
 import aiohttp
 import msgspec
 
-from clients.python.natterjack.errors import ApiError, ErrorFields, Unauthenticated, Unavailable, UnknownOutcome
+from clients.python.natterjack.errors import (
+    ApiError,
+    ErrorFields,
+    Unauthenticated,
+    Unavailable,
+    UnknownOutcome,
+)
 from clients.python.natterjack.frames import COMMAND_OF, Reply, decode_reply
 from schemas.commands import API_PREFIX, Command
 from schemas.types import Model
@@ -81,7 +86,7 @@ class Api:
             raise Unavailable("unavailable", f"cannot reach {self._base_url}: {error}") from error
         except aiohttp.InvalidURL as error:
             raise ApiError("bad_request", f"no such address: {self._base_url}") from error
-        except (aiohttp.ClientError, ConnectionError, asyncio.TimeoutError) as error:
+        except (TimeoutError, aiohttp.ClientError, ConnectionError) as error:
             raise UnknownOutcome(
                 "unknown_outcome", f"no answer from {self._base_url}: {error!r}"
             ) from error
@@ -122,5 +127,7 @@ def _read_envelope(status: int, payload: bytes) -> _Envelope:
     except msgspec.DecodeError:
         # A proxy's own page. What the server behind it did, nobody can tell, except when the proxy says
         # that it had none.
-        code = "unavailable" if status == 503 else "unknown_outcome" if status >= 500 else "internal"
+        code = (
+            "unavailable" if status == 503 else "unknown_outcome" if status >= 500 else "internal"
+        )
         return _Envelope(code=code, message=f"status {status} without an envelope")

@@ -44,13 +44,13 @@ class Password(msgspec.Struct, frozen=True):
 class Keeper:
     """The authority of one session. `keep` is given every new pair before it is used: the old one is dead by then."""
 
-    def __init__(  # noqa: PLR0913 - each one is its own thing
+    def __init__(
         self,
         api: Api,
         *,
         credentials: Credentials | None = None,
         password: Password | None = None,
-        keep: Callable[[Credentials], None] = lambda credentials: None,
+        keep: Callable[[Credentials], None] = lambda _: None,
         backoff: Backoff,
     ) -> None:
         if credentials is None and password is None:

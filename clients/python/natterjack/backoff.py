@@ -17,4 +17,8 @@ class Backoff:
     def delay_s(self, attempt: int, retry_after_ms: int | None = None) -> float:
         """Seconds to wait before repeat number `attempt` (0, 1, …), never less than the server asked for."""
         bound = min(self.cap_s, self.base_s * 2 ** min(attempt, 32))
-        return (retry_after_ms or 0) / 1000 + random.uniform(0, bound)  # noqa: S311 - no secret
+        return (retry_after_ms or 0) / 1000 + random.uniform(0, bound)
+
+
+BACKOFF = Backoff()
+"""For a person's client: quick after a hiccup, gentle when the server stays away."""

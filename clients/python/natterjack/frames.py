@@ -73,4 +73,6 @@ def decode_reply(data: bytes | msgspec.Raw, reply: type[Reply]) -> Reply:
     try:
         return msgspec.json.decode(data, type=reply)
     except msgspec.DecodeError as error:
-        raise ApiError("internal", f"the server's {reply.__name__} is malformed: {error}") from error
+        raise ApiError(
+            "internal", f"the server's {reply.__name__} is malformed: {error}"
+        ) from error

@@ -10,7 +10,6 @@ import msgspec
 
 from clients.python.natterjack.files import write_atomically
 
-
 SAVE_EVERY_S = 1.0
 """How much work a killed process may see again."""
 
@@ -64,7 +63,9 @@ class FilePositions:
         except FileNotFoundError:
             return None
         except msgspec.DecodeError as error:
-            raise ValueError(f"{self._path} is damaged ({error}); remove it to start anew") from error
+            raise ValueError(
+                f"{self._path} is damaged ({error}); remove it to start anew"
+            ) from error
 
     def save(self, positions: Mapping[str, Reached]) -> None:
         """Replaces all of it."""

@@ -192,7 +192,8 @@ class Receiver:
             reached = Reached(rev=change.rev)
             self._put(Entry(MessageChanged(change), timeline.conversation_id, reached))
         self._settle(timeline)
-        self._put(Entry(None, timeline.conversation_id, Reached(timeline.seq, timeline.rev)))
+        if self._room() > 0:  # else nobody reads, and this would pile up
+            self._put(Entry(None, timeline.conversation_id, Reached(timeline.seq, timeline.rev)))
 
     async def _pull(self, timeline: Timeline) -> None:
         """Pulls until nothing is missing or the reader is too far behind."""
@@ -221,7 +222,9 @@ class Receiver:
         finally:
             del self._pulls[timeline.conversation_id]
         if pulled:
-            self._settle(timeline)  # if it stopped because the reader is behind, he takes it up again
+            self._settle(
+                timeline
+            )  # if it stopped because the reader is behind, he takes it up again
 
     async def _sync(self) -> None:
         cursor: str | None = None
@@ -237,5 +240,7 @@ class Receiver:
             cursor = page.next
             if cursor is None:
                 break
-        self._newest = None  # a conversation that appears from now on is new, and wanted from its start
+        self._newest = (
+            None  # a conversation that appears from now on is new, and wanted from its start
+        )
         self._put(Entry(None))

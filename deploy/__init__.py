@@ -1,0 +1,1 @@
+"""Files of the one-host deployment, and the step that makes its secrets."""

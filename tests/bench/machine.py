@@ -1,0 +1,38 @@
+"""On what, and of what, a benchmark was run."""
+
+import os
+import platform
+import subprocess
+from pathlib import Path
+
+
+def describe() -> dict[str, str]:
+    """CPU, cores, memory, kernel, Python."""
+    return {
+        "cpu": _cpu_model(),
+        "cores": str(len(os.sched_getaffinity(0))),
+        "memory": f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.1f} GiB",
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+        "load average before": f"{os.getloadavg()[0]:.2f}",
+    }
+
+
+def commit(root: Path) -> str:
+    """The commit of a source tree, with `+` if it has changes; `none` if it is not under git."""
+    head = _git(root, "rev-parse", "--short=12", "HEAD")
+    return (head + ("+" if _git(root, "status", "--porcelain") else "")) if head else "none"
+
+
+def _git(root: Path, *command: str) -> str:
+    done = subprocess.run(
+        ["git", "-C", str(root), *command], capture_output=True, text=True, check=False
+    )
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def _cpu_model() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.machine()

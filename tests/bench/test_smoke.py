@@ -1,0 +1,59 @@
+"""The benchmark itself: a few hundred messages through the whole system, counted exactly."""
+
+import pytest
+
+from tests.bench.histogram import Histogram
+from tests.bench.measure import Report, measure
+from tests.bench.progress import Progress
+from tests.bench.report import table
+from tests.bench.scenarios import Options
+
+
+async def _measure(options: Options) -> Report:
+    report = await measure(options, Progress())
+    assert report.problems == {}, table(report)
+    return report
+
+
+@pytest.mark.slow
+async def test_pairs() -> None:
+    report = await _measure(
+        Options(scenario="p2p", pairs=10, seconds=60, messages=300, warm_up=0.2)
+    )
+    assert report.counts == {"acked": 300, "delivered": 300, "stored": 300}
+    assert report.cpu_us["edge"] > 0
+    assert report.latency_ms["ack"]["p50"] > 0
+
+
+@pytest.mark.slow
+async def test_open_loop() -> None:
+    report = await _measure(
+        Options(scenario="p2p", pairs=10, seconds=60, messages=100, rate=200, warm_up=0)
+    )
+    assert report.counts == {"acked": 100, "delivered": 100, "stored": 100}
+
+
+@pytest.mark.slow
+async def test_fan_out() -> None:
+    report = await _measure(
+        Options(scenario="group", connections=20, seconds=60, messages=30, warm_up=0)
+    )
+    assert report.counts == {"acked": 30, "delivered": 600, "stored": 30}
+
+
+@pytest.mark.slow
+async def test_chatters() -> None:
+    report = await _measure(
+        Options(scenario="mix", pairs=5, seconds=60, messages=200, rate=200, warm_up=0)
+    )
+    assert report.counts["stored"] == report.counts["acked"] > 0
+    assert report.counts["reads"] > 0
+
+
+def test_quantiles_are_at_most_one_percent_too_high() -> None:
+    histogram = Histogram()
+    for milliseconds in range(1, 1001):
+        histogram.record(milliseconds / 1000)
+    for share, exact in ((0.5, 0.5), (0.99, 0.99), (1.0, 1.0)):
+        assert exact <= histogram.quantile(share) * 1.000001 <= exact * 1.011
+    assert Histogram().quantile(0.5) == 0

@@ -1,0 +1,181 @@
+"""A client's end of the WebSocket, for load: it cuts frames out of the stream and leaves them unparsed.
+
+The mask of all frames is zero: the server's work is the same, ours is less.
+"""
+
+import asyncio
+from base64 import b64encode
+from time import perf_counter
+from typing import cast
+
+from functions.auth.tokens import SHARED_KID, TokenSigner
+from shared.auth import HS256
+from shared.ids import now_ms
+from tests.bench.talk import Job, Result
+
+_TEXT, _CLOSE, _PING = 0x1, 0x8, 0x9
+_NO_MASK = bytes(4)
+_KEY = b64encode(bytes(16)).decode()
+_READY = b'{"type":"ready"'
+OPEN_S = 30.0
+
+
+def text_frame(payload: bytes) -> bytes:
+    """A client's frame."""
+    return _frame(_TEXT, payload)
+
+
+def _frame(opcode: int, payload: bytes) -> bytes:
+    size = len(payload)
+    if size < 126:
+        return b"%c%c%b%b" % (0x80 | opcode, 0x80 | size, _NO_MASK, payload)
+    return b"%c\xfe%b%b%b" % (0x80 | opcode, size.to_bytes(2), _NO_MASK, payload)
+
+
+def number_after(data: bytes, name: bytes, start: int, stop: int) -> int:
+    """The integer behind `name` (written as `b'"seq":'`), -1 if it is not there."""
+    at = data.find(name, start, stop)
+    if at < 0:
+        return -1
+    at += len(name)
+    end = at
+    while data[end] in b"0123456789":
+        end += 1
+    return int(data[at:end])
+
+
+class Connection(asyncio.Protocol):
+    """One connection. Subclasses take what arrives in `text`, and may write in `batch_ended`.
+
+    now: `perf_counter` when the bytes came that are being worked on. live: `ready` was said. lost: closed by the other.
+    """
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.closed_by_us = False
+        self.lost = False
+        self._transport: asyncio.Transport | None = None
+        self._request = b""
+        self._rest = b""
+        self._shaken = False
+        self.live = False
+        self._opened: asyncio.Future[None] | None = None
+        self._gone: asyncio.Future[None] | None = None
+
+    async def open(self, job: Job, user_id: int) -> float:
+        """Connects and returns, with the seconds that it took, when the server has said `ready`.
+
+        Raises: OSError, TimeoutError.
+        """
+        loop = asyncio.get_running_loop()
+        signer = TokenSigner(job.secret, HS256, SHARED_KID)
+        self._request = (
+            f"GET /ws?token={signer.sign(user_id, 'bench', now_ms())} HTTP/1.1\r\n"
+            f"Host: {job.host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+            f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {_KEY}\r\n\r\n"
+        ).encode()
+        self._rest = b""
+        self._shaken = self.live = self.closed_by_us = self.lost = False
+        self._opened = loop.create_future()
+        started = perf_counter()
+        async with asyncio.timeout(OPEN_S):
+            await loop.create_connection(
+                lambda: self, job.host, job.port, local_addr=(job.source, 0)
+            )
+            await self._opened
+        self._opened = None
+        return perf_counter() - started
+
+    def write(self, wire: bytes) -> None:
+        """Writes finished frames; on a lost connection, nothing."""
+        if self._transport is not None:
+            self._transport.write(wire)
+
+    async def drop(self) -> None:
+        """Breaks the connection, as a machine does that goes away; returns when it may be opened again."""
+        self.closed_by_us = True
+        if self._transport is not None:
+            self._gone = asyncio.get_running_loop().create_future()
+            self._transport.abort()
+            await self._gone
+            self._gone = None
+
+    def text(self, data: bytes, start: int, stop: int) -> None:
+        """A text frame: `data[start:stop]`."""
+
+    def batch_ended(self) -> None:
+        """All frames that came together have gone through `text`."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See asyncio.Protocol."""
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by inheritance
+        self._transport.write(self._request)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """See asyncio.Protocol."""
+        self._transport = None
+        self.live = False
+        self.lost = not self.closed_by_us
+        if self._gone is not None:
+            self._gone.set_result(None)
+        if self._opened is not None and not self._opened.done():
+            self._opened.set_exception(OSError(f"the server closed the connection: {error}"))
+
+    def data_received(self, data: bytes) -> None:
+        """See asyncio.Protocol."""
+        self.now = perf_counter()
+        if self._rest:
+            data = self._rest + data
+        at = 0 if self._shaken else self._shake_hands(data)
+        if not self._shaken:
+            self._rest = data
+            return
+        end = len(data)
+        while end - at >= 2:
+            size = data[at + 1]
+            start = at + 2
+            if size == 126:
+                start = at + 4
+                size = int.from_bytes(data[at + 2 : start])
+            elif size == 127:
+                start = at + 10
+                size = int.from_bytes(data[at + 2 : start])
+            stop = start + size
+            if stop > end or start > end:
+                break
+            opcode = data[at] & 0x0F
+            if opcode == _TEXT:
+                if self.live:
+                    self.text(data, start, stop)
+                elif data.startswith(_READY, start):
+                    self._become_live()
+            elif opcode == _PING:
+                self.write(_frame(0xA, data[start:stop]))
+            elif opcode == _CLOSE:
+                self.write(_frame(_CLOSE, data[start : start + 2]))
+            at = stop
+        self._rest = data[at:]
+        self.batch_ended()
+
+    def _become_live(self) -> None:
+        self.live = True
+        if self._opened is not None and not self._opened.done():
+            self._opened.set_result(None)
+
+    def _shake_hands(self, data: bytes) -> int:
+        """Where the first frame starts."""
+        head = data.find(b"\r\n\r\n")
+        if head < 0:
+            return 0
+        self._shaken = True
+        refused = not data.startswith(b"HTTP/1.1 101 ")
+        if refused and self._opened is not None and not self._opened.done():
+            self._opened.set_exception(OSError(f"no WebSocket: {data[:80]!r}"))
+        return head + 4
+
+
+def count_error(result: Result, data: bytes, start: int, stop: int) -> None:
+    """Notes an `error` frame by its code."""
+    at = data.find(b'"code":"', start, stop) + 8
+    code = data[at : data.find(b'"', at, stop)]
+    result.problem(f"error {code.decode()}")

@@ -1,0 +1,186 @@
+"""The timeline's rules on any log, cut anywhere: same numbers, same rows, same answers."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from functions.timeline.core import (
+    Accepted,
+    Conflicting,
+    Conversation,
+    Dead,
+    Effect,
+    NotLoadedError,
+    Progress,
+    Repeated,
+    State,
+    apply,
+    prepare,
+)
+from schemas.records import SendRequested
+from shared.ids import EPOCH_MS, MAX_COUNTER, month_of, snowflake_ms
+from shared.log import Record
+
+NOW = EPOCH_MS + 1_000_000
+
+
+def sending(sender: int, receiver: int, name: str, content: str = "x", **more: Any) -> bytes:
+    low, high = sorted((sender, receiver))
+    request = SendRequested(
+        conversation_id=f"p_{low}_{high}", user_id=sender, at=0, client_msg_id=name, msg_type=1, content=content,
+        **more,
+    )  # fmt: skip
+    return msgspec.json.encode(request)
+
+
+values = st.one_of(
+    st.builds(
+        lambda pair, name, content: sending(pair[0], pair[1], name, content),
+        st.sampled_from([(1, 2), (2, 1), (1, 3), (3, 2)]),
+        st.sampled_from("abcde"),
+        st.sampled_from(["x", "x", "x", "y"]),
+    ),
+    st.binary(max_size=20),
+    st.just(b'{"type":"message.send"}'),
+)
+
+
+def _records(steps: Sequence[tuple[bytes, int, int]]) -> list[Record]:
+    records, ms, offset = [], NOW, 0
+    for value, drift, hole in steps:
+        ms += drift
+        offset += hole
+        records.append(Record(3, offset, ms, value))
+    return records
+
+
+logs = st.lists(st.tuples(values, st.integers(-3, 3), st.integers(1, 4)), max_size=60).map(_records)
+
+
+def run(state: State, records: Sequence[Record]) -> list[Effect]:
+    """Applies records with everything loaded that a caller must load."""
+    effects = []
+    for record in records:
+        entry = prepare(record)
+        if entry.request is not None:
+            state.conversations.setdefault(entry.request.conversation_id, Conversation())
+        effects.append(apply(state, entry))
+    return effects
+
+
+def fresh() -> State:
+    return State(3, Progress())
+
+
+@given(logs)
+def test_numbers_have_no_gap_and_answers_never_change(records: list[Record]) -> None:
+    state = fresh()
+    effects = run(state, records)
+    accepted = [e for e in effects if type(e) is Accepted]
+    seqs: dict[str, list[int]] = {}
+    answers: dict[tuple[str, int, str], bytes] = {}
+    for effect in effects:
+        if type(effect) is Accepted:
+            seqs.setdefault(effect.request.conversation_id, []).append(effect.seq)
+        if type(effect) in (Accepted, Repeated):
+            assert isinstance(effect, Accepted | Repeated)
+            key = (
+                effect.request.conversation_id,
+                effect.request.user_id,
+                effect.request.client_msg_id,
+            )
+            assert answers.setdefault(key, effect.ack) == effect.ack
+    assert all(numbers == list(range(1, len(numbers) + 1)) for numbers in seqs.values())
+    ids = [e.row[0] for e in accepted]
+    assert ids == sorted(set(ids))
+    assert all(e.month == month_of(snowflake_ms(e.row[0])) for e in accepted)
+    assert len(answers) == len(accepted)
+    if records:
+        assert state.progress.next == records[-1].offset + 1
+
+
+@given(logs, st.integers(0, 60))
+def test_cut_anywhere_and_replayed_it_is_the_same(records: list[Record], cut: int) -> None:
+    whole = fresh()
+    expected = run(whole, records)
+    first = fresh()
+    run(first, records[:cut])
+    second = State(3, first.progress)
+    second.answers = {k: msgspec.structs.replace(a, offset=-1) for k, a in first.answers.items()}
+    second.conversations = {
+        k: Conversation(c.max_seq, c.max_rev, c.month)
+        for k, c in first.conversations.items()
+        if c.max_seq
+    }
+    assert run(second, records[cut:]) == expected[cut:]
+    assert second.progress == whole.progress
+
+
+@given(
+    st.binary()
+    | st.text().map(str.encode)
+    | st.recursive(st.none(), st.lists).map(msgspec.json.encode)
+)
+def test_whatever_is_in_the_log_moves_on(value: bytes) -> None:
+    state = fresh()
+    assert type(run(state, [Record(3, 7, NOW, value)])[0]) is Dead
+    assert state.progress == Progress(8)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"[" * 100_000,
+        sending(1, 2, "a", reply="im.v1.user.5"),
+        sending(1, 2, "a", reply="_INBOX.u.9.x"),
+        sending(1, 2, "a", conn="a\r\nb"),
+        sending(1, 2, "a").replace(b"p_1_2", b"p_2_3"),
+        sending(1, 2, "a").replace(b"p_1_2", b"g_1"),
+        sending(1, 2, "a").replace(b"p_1_2", b"p_2_1"),
+        sending(1, 2, "a", content="x" * 16_001),
+        sending(1, 2, "a").replace(b'"a"', b'"\\ud800"'),
+    ],
+)  # fmt: skip
+def test_what_would_do_harm_is_dead(value: bytes) -> None:
+    assert type(run(fresh(), [Record(3, 1, NOW, value)])[0]) is Dead
+
+
+def test_a_full_counter_runs_over_into_the_next_millisecond() -> None:
+    state = State(3, Progress(1, NOW, MAX_COUNTER))
+    effect = run(state, [Record(3, 1, NOW - 5, sending(1, 2, "a"))])[0]
+    assert type(effect) is Accepted
+    assert snowflake_ms(effect.row[0]) == NOW + 1
+    assert state.progress == Progress(2, NOW + 1, 0)
+
+
+def test_every_part_of_the_message_counts_for_a_conflict() -> None:
+    parts: list[dict[str, Any]] = [
+        {"content": "y"}, {"reply_to": "5"}, {"mentions": [1]}, {"file_id": "f"}, {"extra": msgspec.Raw(b"{}")}
+    ]  # fmt: skip
+    for part in parts:
+        records = [
+            Record(3, 1, NOW, sending(1, 2, "a")),
+            Record(3, 2, NOW, sending(1, 2, "a", **part)),
+        ]
+        assert type(run(fresh(), records)[1]) is Conflicting
+
+
+def test_a_month_is_opened_once_per_conversation() -> None:
+    later = NOW + 40 * 24 * 3_600_000
+    records = [
+        Record(3, i, ms, sending(1, 2, f"m{i}"))
+        for i, ms in enumerate([NOW, NOW, later, later - 1], start=1)
+    ]
+    effects = [e for e in run(fresh(), records) if type(e) is Accepted]
+    assert [e.opens_month for e in effects] == [True, False, True, False]
+
+
+def test_an_unloaded_conversation_is_the_callers_defect() -> None:
+    state = fresh()
+    with pytest.raises(NotLoadedError):
+        apply(state, prepare(Record(3, 1, NOW, sending(1, 2, "a"))))
+    assert state.progress == Progress()
