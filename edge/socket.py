@@ -11,6 +11,7 @@ from edge import frames
 from edge.answers import Answer
 from edge.frames import text_frame
 from edge.hub import Hub
+from edge.outbox import Outbox
 from edge.road import Road, identity
 from edge.roster import HEARTBEAT_S, Roster
 from edge.session import Action, Ask, Close, LoggedIn, Session, Write
@@ -29,12 +30,13 @@ CLOSE_GRACE_S = 5.0
 class Common:
     """What all sockets of a worker share."""
 
-    __slots__ = ("hub", "road", "roster", "stats", "verifier")
+    __slots__ = ("hub", "outbox", "road", "roster", "stats", "verifier")
 
     def __init__(
         self, hub: Hub, road: Road, roster: Roster, stats: Stats, verifier: TokenVerifier
     ) -> None:
         self.hub = hub
+        self.outbox = Outbox()
         self.road = road
         self.roster = roster
         self.stats = stats
@@ -48,6 +50,7 @@ class Socket(asyncio.Protocol):
         "_abort",
         "_common",
         "_is_live",
+        "_out",
         "_session",
         "_transport",
         "_who",
@@ -63,6 +66,7 @@ class Socket(asyncio.Protocol):
         self._session = Session(common.verifier.verify)
         self._who = b""
         self._is_live = False
+        self._out: list[bytes] | None = None  # frames of this turn, made when there is one
         self._abort: asyncio.TimerHandle | None = None
         self.connection_id = random_token()
         self.session_id = ""
@@ -103,6 +107,7 @@ class Socket(asyncio.Protocol):
     def connection_lost(self, _error: Exception | None) -> None:
         """See asyncio.Protocol."""
         self._session.closed = True
+        self._out = None
         self._common.stats.connections -= 1
         self._common.roster.discard(self)
         self._leave()
@@ -135,7 +140,7 @@ class Socket(asyncio.Protocol):
     def ping(self) -> None:
         """Asks for a sign of life."""
         if not self._session.closed:
-            self._transport.write(frames.PING_FRAME)
+            self._put(frames.PING_FRAME)
 
     def silent(self) -> None:
         """Gives up on a client that answers no ping: there is nobody to say goodbye to."""
@@ -145,14 +150,27 @@ class Socket(asyncio.Protocol):
 
     def _write(self, wire: bytes) -> None:
         if not self._session.closed:
-            self._transport.write(wire)
+            self._put(wire)
             self._common.stats.frames_out += 1
+
+    def _put(self, wire: bytes) -> None:
+        if self._out is None:
+            self._out = [wire]
+            self._common.outbox.add(self)
+        else:
+            self._out.append(wire)
+
+    def flush(self) -> None:
+        """See `outbox.Writer`."""
+        out, self._out = self._out, None
+        if out is not None:
+            self._transport.write(out[0] if len(out) == 1 else b"".join(out))
 
     def _carry_out(self, action: Action) -> None:
         if isinstance(action, Ask):
             self._ask(action)
         elif isinstance(action, Write):
-            self._transport.write(action.wire)
+            self._put(action.wire)
             self._common.stats.frames_out += 1
         elif isinstance(action, LoggedIn):
             self._logged_in(action)
@@ -177,7 +195,8 @@ class Socket(asyncio.Protocol):
     def _close(self, action: Close) -> None:
         self._leave()
         if action.wire:
-            self._transport.write(action.wire)
+            self._put(action.wire)
+        self.flush()
         if action.at_once:
             self._transport.close()
         # Otherwise the client answers first: some report 1006 when the end comes together with our close.

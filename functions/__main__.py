@@ -40,21 +40,43 @@ def load(name: str) -> Function[object]:
     return function
 
 
+async def start(
+    names: list[str], settings: Settings, stack: AsyncExitStack
+) -> tuple[Resources, Host]:
+    """Connects and subscribes; waits for servers that are away. `stack` closes it all again."""
+    bus = await NatsBus.open(settings.require("nats_url"), f"functions {' '.join(names)}")
+    stack.push_async_callback(bus.close)
+    resources = await stack.enter_async_context(Resources(settings, bus))
+    host = Host(bus, writer=await resources.writer())
+    for name in names:
+        function = load(name)
+        deps = await stack.enter_async_context(function.lifespan(resources))
+        await host.serve(function, deps)
+    return resources, host
+
+
 async def run(names: list[str], settings: Settings) -> int:
     """Serves until a signal or until a function crashes. Returns the exit status."""
     stop = asyncio.Event()
+    starting = asyncio.current_task()
+
+    def on_signal() -> None:
+        stop.set()
+        if starting is not None:
+            # It may be waiting for a server that is away, which can take for ever.
+            starting.cancel()
+
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    bus = await NatsBus.open(settings.require("nats_url"), f"functions {' '.join(names)}")
+        loop.add_signal_handler(number, on_signal)
     async with AsyncExitStack() as stack:
-        stack.push_async_callback(bus.close)
-        resources = await stack.enter_async_context(Resources(settings, bus))
-        host = Host(bus, writer=await resources.writer())
-        for name in names:
-            function = load(name)
-            deps = await stack.enter_async_context(function.lifespan(resources))
-            await host.serve(function, deps)
+        try:
+            resources, host = await start(names, settings, stack)
+        except asyncio.CancelledError:
+            if not stop.is_set():
+                raise
+            return 0
+        starting = None
         log.info("serving %s", ", ".join(names))
         stopped = asyncio.create_task(stop.wait())
         crashed = asyncio.create_task(resources.failed())

@@ -22,15 +22,13 @@ ERROR_CODE = b"Nats-Service-Error-Code: "
 
 
 class Bus(Protocol):
-    """Publish and subscribe. `send` and `listen` only write to a buffer, which leaves once per turn of the event loop."""
+    """Publish and subscribe: `send` and `listen` write to a buffer that leaves once per turn of the event loop."""
 
     @property
     def connected(self) -> bool:
         """Whether the server is reached right now."""
 
-    def send(
-        self, subject: str, payload: bytes, reply: str = "", headers: bytes = b""
-    ) -> None:
+    def send(self, subject: str, payload: bytes, reply: str = "", headers: bytes = b"") -> None:
         """Publishes. `headers` is a block made by `pack_headers`.
 
         Raises: Unavailable if the server is not reached (surely nothing was sent).
@@ -48,9 +46,7 @@ class Bus(Protocol):
 
 def pack_headers(headers: Mapping[str, str]) -> bytes:
     """A NATS header block. Values must hold no CR or LF: callers pass only checked tokens."""
-    return (
-        "NATS/1.0\r\n" + "".join(f"{k}: {v}\r\n" for k, v in headers.items()) + "\r\n"
-    ).encode()
+    return ("NATS/1.0\r\n" + "".join(f"{k}: {v}\r\n" for k, v in headers.items()) + "\r\n").encode()
 
 
 def header(block: bytes, name: bytes) -> str:
@@ -117,9 +113,7 @@ class Inbox:
         self.ask(subject, payload, timeout_s, settle, headers)
         body, block = await answer
         if body is None:
-            raise UnknownOutcome(
-                "no answer in time; repeat with the same client_msg_id"
-            )
+            raise UnknownOutcome("no answer in time; repeat with the same client_msg_id")
         if block.startswith(NO_RESPONDERS):
             raise Unavailable("nobody serves this command right now")
         return body, block
@@ -136,18 +130,14 @@ class Inbox:
         """Requests that wait for an answer."""
         return len(self._waiting)
 
-    def _answered(
-        self, subject: str, _reply: str, payload: bytes, headers: bytes
-    ) -> None:
+    def _answered(self, subject: str, _reply: str, payload: bytes, headers: bytes) -> None:
         waiting = self._waiting.pop(subject[len(self._address) :], None)
         if waiting is not None:
             waiting[1](payload, headers)
 
     def _sweep(self) -> None:
         now = self._loop.time()
-        late = [
-            token for token, (deadline, _) in self._waiting.items() if deadline <= now
-        ]
+        late = [token for token, (deadline, _) in self._waiting.items() if deadline <= now]
         for token in late:
             self._waiting.pop(token)[1](None, b"")
         self._sweeper = self._loop.call_later(self.SWEEP_S, self._sweep)

@@ -21,9 +21,7 @@ class Coalescer(Generic[K, V]):
     An exception of `call` reaches every caller of that batch.
     """
 
-    def __init__(
-        self, call: "BatchCall[K, V]", *, most: int = 500, parallel: int = 2
-    ) -> None:
+    def __init__(self, call: "BatchCall[K, V]", *, most: int = 500, parallel: int = 2) -> None:
         self._call = call
         self._most = most
         self._free = parallel

@@ -45,9 +45,7 @@ class AppError(Exception):
     def body(self, trace_id: str = "") -> bytes:
         """The ErrorBody as JSON."""
         return msgspec.json.encode(
-            ErrorBody(
-                self.code, self.message, trace_id, self.retry_after_ms, self.field
-            )
+            ErrorBody(self.code, self.message, trace_id, self.retry_after_ms, self.field)
         )
 
 

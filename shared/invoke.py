@@ -40,9 +40,7 @@ async def invoke(
         log.warning("%s not appended: %s", handler.command.type, error)
         raise Unavailable("the message log is not reached; nothing happened") from None
     except Exception:
-        log.exception(
-            "%s failed (trace %s)", handler.command.type, trace_id(ctx.traceparent)
-        )
+        log.exception("%s failed (trace %s)", handler.command.type, trace_id(ctx.traceparent))
         raise Internal from None
     return None if outcome.reply is None else _encode(outcome.reply)
 

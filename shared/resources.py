@@ -23,9 +23,7 @@ class Resources:
         self.settings = settings
         self.bus = bus
         self._stack = AsyncExitStack()
-        self._failure: asyncio.Future[BaseException] = (
-            asyncio.get_running_loop().create_future()
-        )
+        self._failure: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         self._engine: AsyncEngine | None = None
         self._redis: redis.asyncio.Redis | None = None
         self._writer: LogWriter | None = None

@@ -57,9 +57,7 @@ class Settings:
             redis_url=get.parsed("IM_REDIS_URL", "", _url("redis", "rediss")),
             log_url=get.parsed("IM_LOG_URL", "", _url("kafka", "jetstream")),
             log_partitions=get.parsed("IM_LOG_PARTITIONS", "64", _integer(1, 1024)),
-            db_url=get.parsed(
-                "IM_DB_URL", "", _url("mysql+aiomysql", "sqlite+aiosqlite")
-            ),
+            db_url=get.parsed("IM_DB_URL", "", _url("mysql+aiomysql", "sqlite+aiosqlite")),
             s3_endpoint=get.parsed("IM_S3_ENDPOINT", "", _url("http", "https")),
             s3_access_key=get.text("IM_S3_ACCESS_KEY", ""),
             s3_secret_key=get.text("IM_S3_SECRET_KEY", ""),
@@ -68,16 +66,11 @@ class Settings:
             jwt_keys=get.text("IM_JWT_KEYS", ""),
             jwt_issuers=get.text("IM_JWT_ISSUERS", ""),
             cors_origins=tuple(
-                o.strip()
-                for o in get.text("IM_CORS_ORIGINS", "").split(",")
-                if o.strip()
+                o.strip() for o in get.text("IM_CORS_ORIGINS", "").split(",") if o.strip()
             ),
-            registration_open=get.parsed(
-                "IM_REGISTRATION", "open", _choice("open", "closed")
-            )
+            registration_open=get.parsed("IM_REGISTRATION", "open", _choice("open", "closed"))
             == "open",
-            rate_limits=get.parsed("IM_RATE_LIMITS", "on", _choice("on", "off"))
-            == "on",
+            rate_limits=get.parsed("IM_RATE_LIMITS", "on", _choice("on", "off")) == "on",
         )
 
     def require(self, name: str) -> str:
@@ -103,9 +96,7 @@ class _Reader:
             try:
                 return Path(path).read_text(encoding="utf-8").strip()
             except (OSError, UnicodeDecodeError) as error:
-                raise SettingsError(
-                    f"{name}_FILE: cannot read {path}: {error}"
-                ) from None
+                raise SettingsError(f"{name}_FILE: cannot read {path}: {error}") from None
         return value or default
 
     def parsed(self, name: str, default: str, parse: Callable[[str], T]) -> T:
@@ -141,9 +132,7 @@ def _url(*schemes: str) -> Callable[[str], str]:
     def parse(value: str) -> str:
         if value and urlsplit(value).scheme not in schemes:
             # The value is not repeated: it may hold a password.
-            raise ValueError(
-                f"must start with {' or '.join(f'{s}://' for s in schemes)}"
-            )
+            raise ValueError(f"must start with {' or '.join(f'{s}://' for s in schemes)}")
         return value
 
     return parse

@@ -139,7 +139,7 @@ class System:
                     found = await connection.execute(
                         text(
                             f"SELECT * FROM message_{month} WHERE conversation_id = :c ORDER BY seq"
-                        ),  # noqa: S608
+                        ),
                         {"c": conversation_id},
                     )
                     rows += [dict(row) for row in found.mappings()]

@@ -22,7 +22,10 @@ class Head(NamedTuple):
 
 
 class Span(NamedTuple):
-    """Messages `first` … `last`, both included; empty if `last < first`. `newest_first`: which end to keep if it is cut."""
+    """Messages `first` … `last`, both included; empty if `last < first`.
+
+    `newest_first`: which end to keep if it is cut.
+    """
 
     first: int
     last: int
@@ -52,7 +55,10 @@ class Conversations(Protocol):
     async def of_user(
         self, user_id: int, after: str, upto: str | None, limit: int
     ) -> Sequence[tuple[str, int, int]]:
-        """(conversation_id, max_seq, max_rev) in order of their ids, after one id and up to another. Raises: Unavailable."""
+        """(conversation_id, max_seq, max_rev) in order of their ids, after one id and up to another.
+
+        Raises: Unavailable.
+        """
 
 
 class Deps(msgspec.Struct, frozen=True):

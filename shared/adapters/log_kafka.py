@@ -191,7 +191,7 @@ class KafkaLogWriter:
         if producer is not None:
             log.warning("the producer is replaced after: %s", error)
             # Its other batches fail with it, so that their lanes need not wait for an answer that never comes.
-            producer._message_accumulator.fail_all(KafkaError("the producer was replaced"))
+            producer._message_accumulator.fail_all(KafkaError("the producer was replaced"))  # noqa: SLF001
             await _stop_quietly(producer)
 
     async def close(self) -> None:
@@ -269,7 +269,7 @@ class KafkaLogReader(ConsumerRebalanceListener):  # type: ignore[misc]
     @property
     def lag(self) -> int:
         """See `LogReader.lag`."""
-        subscription = self._consumer._subscription.subscription
+        subscription = self._consumer._subscription.subscription  # noqa: SLF001 - it knows what it fetched
         assignment = subscription.assignment if subscription else None
         if assignment is None:
             return 0

@@ -19,15 +19,11 @@ class MemoryBus:
         self._listeners: dict[int, tuple[list[str], str, OnMessage]] = {}
         self._turn = count()
 
-    def send(
-        self, subject: str, payload: bytes, reply: str = "", headers: bytes = b""
-    ) -> None:
+    def send(self, subject: str, payload: bytes, reply: str = "", headers: bytes = b"") -> None:
         """See `Bus.send`. Delivery happens in a later turn of the loop, as over a network."""
         if not self.connected:
             raise Unavailable("the message bus is not reached right now")
-        asyncio.get_running_loop().call_soon(
-            self._deliver, subject, payload, reply, headers
-        )
+        asyncio.get_running_loop().call_soon(self._deliver, subject, payload, reply, headers)
 
     def listen(self, subject: str, on_message: OnMessage, queue: str = "") -> int:
         """See `Bus.listen`."""
@@ -43,15 +39,9 @@ class MemoryBus:
         """See `Bus.flush`."""
         await asyncio.sleep(0)
 
-    def _deliver(
-        self, subject: str, payload: bytes, reply: str, headers: bytes
-    ) -> None:
+    def _deliver(self, subject: str, payload: bytes, reply: str, headers: bytes) -> None:
         tokens = subject.split(".")
-        hits = [
-            (q, f)
-            for pattern, q, f in self._listeners.values()
-            if _matches(pattern, tokens)
-        ]
+        hits = [(q, f) for pattern, q, f in self._listeners.values() if _matches(pattern, tokens)]
         if not hits and reply:
             self.send(reply, b"", headers=NO_RESPONDERS + b"\r\n\r\n")
         groups: dict[str, list[OnMessage]] = {}
@@ -62,7 +52,9 @@ class MemoryBus:
                 groups.setdefault(f"> {len(groups)}", []).append(on_message)
         for members in groups.values():
             try:
-                chosen = members[next(self._turn) % len(members)] if len(members) > 1 else members[0]
+                chosen = (
+                    members[next(self._turn) % len(members)] if len(members) > 1 else members[0]
+                )
                 chosen(subject, reply, payload, headers)
             except Exception:
                 log.exception("a listener failed on a message of %s", subject)

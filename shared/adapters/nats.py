@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from nats.aio.client import Client
 
+from shared.adapters.nats_parser import LeanParser
 from shared.bus import OnMessage
 from shared.errors import Unavailable
 
@@ -45,6 +46,7 @@ class NatsBus(Client):
     def __init__(self) -> None:
         super().__init__()
         self._loop = asyncio.get_running_loop()
+        self._ps = LeanParser(self)
         self._kicked = False
         self._late: list[tuple[int, bytes]] = []
         self._reconnect_listeners: list[Callable[[], None]] = []
@@ -147,18 +149,10 @@ class NatsBus(Client):
         if self._flush_queue is not None and self._flush_queue.empty():
             self._flush_queue.put_nowait(self._loop.create_future())
 
-    async def _process_msg(
-        self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes
-    ) -> None:
+    def listener_of(self, sid: int) -> OnMessage | None:
+        """Who hears the messages of a subscription; None if it is one of nats-py's own."""
         listener: object = self._subs.get(sid)
-        if not isinstance(listener, _Listener):
-            await super()._process_msg(sid, subject, reply, data, headers)
-            return
-        try:
-            listener.on_message(subject.decode(), reply.decode(), data, headers or b"")
-        except Exception:
-            # An exception would end nats-py's read loop and with it this process's whole connection.
-            log.exception("a listener failed on a message of %s", subject[:128])
+        return listener.on_message if type(listener) is _Listener else None
 
     async def _on_error(self, error: Exception) -> None:
         log.warning("nats: %s", str(error) or type(error).__name__)

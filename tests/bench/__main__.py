@@ -51,6 +51,7 @@ def parser() -> argparse.ArgumentParser:
     it.add_argument("--cold", action="store_true", help="history: pages that only SQL has")
     it.add_argument("--processes", type=int, default=1, help="load generators (%(default)s)")
     it.add_argument("--workers", type=int, default=1, help="of the edge (%(default)s)")
+    it.add_argument("--partitions", type=int, default=0, help="of the log (laptop 8, full 64)")
     it.add_argument(
         "--profile",
         action="store_true",

@@ -55,7 +55,9 @@ async def measure(options: Options, progress: Progress, root: Path = stack.ROOT)
     try:
         progress.step("starting")
         kind = stack.KINDS[stack.KINDS.index(options.stack)]
-        async with stack.running(kind, folder, root=root, workers=options.workers) as system:
+        async with stack.running(
+            kind, folder, root=root, workers=options.workers, partitions=options.partitions
+        ) as system:
             return await _Run(options, system, progress).report(about, machine.commit(root))
     finally:
         progress.end()

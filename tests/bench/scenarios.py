@@ -27,6 +27,7 @@ class Options(msgspec.Struct, kw_only=True):
     cold: bool = False
     processes: int = 1
     workers: int = 1
+    partitions: int = 0
     profile: bool = False
 
 

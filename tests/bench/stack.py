@@ -28,6 +28,8 @@ ROOT = Path(__file__).parent.parent.parent
 SECRET = "benchmark-benchmark-benchmark-00"
 Kind = Literal["laptop", "full"]
 KINDS: tuple[Kind, ...] = ("laptop", "full")
+PARTITIONS: dict[Kind, int] = {"laptop": 8, "full": 64}
+"""Of the log, as `./task dev` and a cluster have them."""
 START_S = 60.0
 _USERS_AT_ONCE = 1000
 
@@ -89,11 +91,11 @@ def _user(user_id: int) -> dict[str, object]:
 
 @asynccontextmanager
 async def running(
-    kind: Kind, folder: Path, *, root: Path = ROOT, workers: int = 1
+    kind: Kind, folder: Path, *, root: Path = ROOT, workers: int = 1, partitions: int = 0
 ) -> AsyncIterator[Stack]:
     """Starts the servers and the processes of the source tree `root`; everything is ended whatever happens.
 
-    `folder` takes data and logs. Raises: LaptopError.
+    `folder` takes data and logs. partitions: of the log, 0 for the usual number. Raises: LaptopError.
     """
     with ExitStack() as stack:
         data = DataFolder(folder)
@@ -124,7 +126,7 @@ async def running(
             "IM_REDIS_URL": started["redis"].url,
             "IM_DB_URL": db_url,
             "IM_LOG_URL": started["kafka"].url if "kafka" in started else "jetstream://",
-            "IM_LOG_PARTITIONS": "64" if "kafka" in started else "8",
+            "IM_LOG_PARTITIONS": str(partitions or PARTITIONS[kind]),
             "IM_JWT_SECRET": SECRET,
             "IM_RATE_LIMITS": "off",
         }

@@ -3,8 +3,9 @@
 import asyncio
 import os
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from clients.python.natterjack import Client, MessageReceived
 from schemas.messages import Message, MessageAck, SendMessage
@@ -27,7 +28,7 @@ class Side:
     received: list[Message] = field(default_factory=list)
 
 
-Disturb = Callable[[Callable[[], int]], Awaitable[None]]
+Disturb = Callable[[Callable[[], int]], Coroutine[Any, Any, None]]
 """Does harm while the two talk; is given a function that tells how many messages are acked so far."""
 
 

@@ -13,7 +13,9 @@ COUNT = 600
 
 
 @pytest.mark.parametrize("point", ["applied", "published", "committed"])
-async def test_an_owner_that_dies_between_two_steps_is_replaced(full_stack: FullStack, point: str) -> None:
+async def test_an_owner_that_dies_between_two_steps_is_replaced(
+    full_stack: FullStack, point: str
+) -> None:
     """The first timeline holds everything when it dies at its point; the second one must repeat it exactly."""
     async with full_stack(1) as system:
 
@@ -21,7 +23,9 @@ async def test_an_owner_that_dies_between_two_steps_is_replaced(full_stack: Full
             for times in (1, 4):
                 await reaches(acked, COUNT // 10 * times)
                 system.processes["timeline-1"].kill()
-                crashing = system.add("crashing", ["tests.chaos.crashing_timeline", point, str(times)])
+                crashing = system.add(
+                    "crashing", ["tests.chaos.crashing_timeline", point, str(times)]
+                )
                 await until(lambda: crashing.poll() is not None, 60)  # noqa: B023
                 assert crashing.poll() == -signal.SIGKILL
                 system.processes["timeline-1"].launch()

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from functions.history.handler import Deps, Head, history, sync
-from functions.history.pages import MAX_ANSWER, Pages
+from functions.history.handler import MAX_ANSWER, Deps, Head, history, sync
+from functions.history.pages import Pages
 from schemas.messages import GetHistory, Position, Sync
 from shared.errors import Forbidden
 from shared.function import Context

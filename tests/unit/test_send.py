@@ -23,7 +23,9 @@ class OpenGate:
 
 
 async def sent(data: dict[str, Any], sender: int = 7) -> SendRequested:
-    cmd = msgspec.json.decode(msgspec.json.encode({"client_msg_id": "c1", "content": "hi"} | data), type=SendMessage)
+    cmd = msgspec.json.decode(
+        msgspec.json.encode({"client_msg_id": "c1", "content": "hi"} | data), type=SendMessage
+    )
     gate = OpenGate()
     outcome = await send(cmd, Context(sender, Deps(gate), 123, "conn", "sess", "_INBOX.x", "trace"))
     assert outcome.reply is None
@@ -37,7 +39,12 @@ async def sent(data: dict[str, Any], sender: int = 7) -> SendRequested:
 async def test_the_receiver_may_be_named_either_way(named: dict[str, Any]) -> None:
     record = await sent(named)
     assert (record.conversation_id, record.user_id, record.receiver_id) == ("p_3_7", 7, 3)
-    assert (record.reply, record.conn, record.trace, record.at) == ("_INBOX.x", "conn", "trace", 123)
+    assert (record.reply, record.conn, record.trace, record.at) == (
+        "_INBOX.x",
+        "conn",
+        "trace",
+        123,
+    )
 
 
 async def test_a_sender_in_the_payload_is_ignored() -> None:

@@ -30,7 +30,9 @@ def test_a_strange_user_token_is_nobody(token: str) -> None:
 EDGE = "_INBOX.e." + "a" * 22
 
 
-@pytest.mark.parametrize("reply", [f"{EDGE}.1", f"{EDGE}.1.2", "_INBOX.u.7.x", "_INBOX.u.7.nuid.22"])
+@pytest.mark.parametrize(
+    "reply", [f"{EDGE}.1", f"{EDGE}.1.2", "_INBOX.u.7.x", "_INBOX.u.7.nuid.22"]
+)
 def test_allowed_replies(reply: str) -> None:
     assert subjects.reply_allowed(reply, 7)
 
@@ -68,7 +70,9 @@ def test_a_private_conversation_is_the_same_from_both_sides(a: int, b: int) -> N
     assert pair.other(a) == b
 
 
-@pytest.mark.parametrize("name", ["", "p_2_1", "p_1_1", "p_01_2", "g_1", "p_1", "p_1_2_3", "q_1_2", "p_a_b", "p_１_2"])
+@pytest.mark.parametrize(
+    "name", ["", "p_2_1", "p_1_1", "p_01_2", "g_1", "p_1", "p_1_2_3", "q_1_2", "p_a_b", "p_１_2"]
+)
 def test_what_is_no_private_conversation(name: str) -> None:
     assert ids.members_of_private(name) is None
 
