@@ -20,6 +20,8 @@ from shared.errors import BadRequest, TooLarge, Unauthenticated
 MAX_BODY = 64 * 1024
 """Longest body of a request in bytes; a longer one is `too_large`."""
 TRACE_ID: web.RequestKey[str] = web.RequestKey("trace_id", str)
+CALLER: web.RequestKey[str] = web.RequestKey("caller", str)
+"""The caller's `traceparent`, if it is a valid one."""
 
 Handler = Callable[[web.Request], Awaitable[web.Response]]
 
@@ -76,7 +78,9 @@ def _handler(
         data = _data(request, await _body(request), types)
         user_id = claims.sub if claims else subjects.NOBODY
         trace_id = request[TRACE_ID]
-        answer = await road().request(command, user_id, data, identity(claims), trace_id)
+        answer = await road().request(
+            command, user_id, data, identity(claims), trace_id, request[CALLER]
+        )
         if answer.status:
             return error_response(answer.status, answer)
         return web.Response(

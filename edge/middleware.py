@@ -8,14 +8,15 @@ from aiohttp import web
 from aiohttp.typedefs import Middleware
 
 from edge.answers import refusal
-from edge.http import MAX_BODY, TRACE_ID, error_response
+from edge.http import CALLER, MAX_BODY, TRACE_ID, error_response
 from edge.road import new_trace_id
+from shared import telemetry
 from shared.errors import AppError, BadRequest, Forbidden, Internal, NotFound, TooLarge
 
 log = logging.getLogger(__name__)
 
 _TRACEPARENT = re.compile(
-    r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}(-.*)?"
+    r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-.*)?"
 )
 _PREFLIGHT = {
     "Access-Control-Allow-Methods": "GET, POST, PUT, PATCH, DELETE",
@@ -35,7 +36,9 @@ def trace_id_of(traceparent: str) -> str:
 @web.middleware
 async def errors_as_json(request: web.Request, handler: Next) -> web.StreamResponse:
     """Gives the request its trace id, and any failure the one shape of errors."""
-    trace_id = request[TRACE_ID] = trace_id_of(request.headers.get("traceparent", ""))
+    caller = request.headers.get("traceparent", "")
+    trace_id = request[TRACE_ID] = trace_id_of(caller)
+    request[CALLER] = caller if trace_id == telemetry.trace_id(caller) else ""
     headers: dict[str, str] = {}
     try:
         return await handler(request)
@@ -55,7 +58,7 @@ async def errors_as_json(request: web.Request, handler: Next) -> web.StreamRespo
     except (web.HTTPException, ConnectionError):
         raise
     except Exception:
-        log.exception("%s %s failed (trace %s)", request.method, request.path, trace_id)
+        log.exception("%s %s failed", request.method, request.path, extra={"trace_id": trace_id})
         failure = Internal()
         status = failure.status
     response = error_response(status, refusal(failure, trace_id))

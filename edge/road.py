@@ -8,7 +8,7 @@ from random import getrandbits
 from edge.answers import Answer, read_answer, refusal
 from edge.stats import Stats
 from schemas.commands import Command
-from shared import subjects
+from shared import subjects, telemetry
 from shared.auth import Claims
 from shared.bus import Inbox
 from shared.errors import AppError, TooLarge, Unavailable
@@ -27,6 +27,19 @@ def identity(claims: Claims | None, connection_id: str = "") -> bytes:
     conn = f"Im-Conn: {connection_id}\r\n" if connection_id else ""
     session = f"Im-Session: {claims.sid}\r\n" if claims else ""
     return f"{conn}{session}\r\n".encode()
+
+
+def _span(command: Command, user_id: int, trace_id: str, caller: str) -> telemetry.Span:
+    """The first span of a command that is sampled; the caller's is its parent if he samples as well."""
+    attributes: telemetry.Attributes = {"im.command": command.type, "im.user_id": user_id}
+    parent = caller if telemetry.sampled(caller) else f"00-{trace_id}-{0:016x}-01"
+    return telemetry.start(command.type, "server", parent, attributes)
+
+
+def _end(span: telemetry.Span, on_answer: OnAnswer, answer: Answer) -> None:
+    # Only what is our fault is an error; a refusal is an answer.
+    span.end({"im.code": answer.code}, answer.code if answer.status >= 500 else "")
+    on_answer(answer)
 
 
 class Road:
@@ -48,12 +61,18 @@ class Road:
         who: bytes,
         on_answer: OnAnswer,
         trace_id: str = "",
+        caller: str = "",
     ) -> None:
         """Sends one command; `on_answer` is called exactly once, perhaps before this returns.
 
-        who: from `identity`. trace_id: of the caller's trace, "" for a new one.
+        who: from `identity`. trace_id: of the caller's trace, "" for a new one. caller: his traceparent, if any.
         """
         trace_id = trace_id or new_trace_id()
+        span_id, flags = b"%016x" % getrandbits(64), b"00"
+        if telemetry.chosen(caller):
+            span = _span(command, user_id, trace_id, caller)
+            span_id, flags = span.traceparent[36:52].encode(), b"01"
+            on_answer = partial(_end, span, on_answer)
         started = self._loop.time()
         try:
             if self.draining:
@@ -63,10 +82,11 @@ class Road:
                 data,
                 command.deadline_ms / 1000,
                 partial(self._answered, command.type, trace_id, started, on_answer),
-                b"NATS/1.0\r\ntraceparent: 00-%b-%016x-00\r\nIm-Deadline: %d\r\n%b"
+                b"NATS/1.0\r\ntraceparent: 00-%b-%b-%b\r\nIm-Deadline: %d\r\n%b"
                 % (
                     trace_id.encode(),
-                    getrandbits(64),
+                    span_id,
+                    flags,
                     now_ms() + command.deadline_ms,
                     who,
                 ),
@@ -78,7 +98,13 @@ class Road:
             self._refuse(command, TooLarge("larger than the bus takes"), trace_id, on_answer)
 
     async def request(
-        self, command: Command, user_id: int, data: bytes, who: bytes, trace_id: str
+        self,
+        command: Command,
+        user_id: int,
+        data: bytes,
+        who: bytes,
+        trace_id: str,
+        caller: str = "",
     ) -> Answer:
         """`ask`, awaited."""
         future: asyncio.Future[Answer] = self._loop.create_future()
@@ -87,7 +113,7 @@ class Road:
             if not future.done():
                 future.set_result(answer)
 
-        self.ask(command, user_id, data, who, settle, trace_id)
+        self.ask(command, user_id, data, who, settle, trace_id, caller)
         return await future
 
     async def drained(self) -> None:

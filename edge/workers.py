@@ -1,7 +1,6 @@
 """The processes of an edge: one that serves, or a supervisor and its workers on one port (SO_REUSEPORT)."""
 
 import asyncio
-import gc
 import logging
 import os
 import signal
@@ -14,12 +13,14 @@ from typing import Any
 
 import uvloop
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from edge.app import DRAIN_S, Edge
 from edge.board import Board
+from shared import memory
 from shared.auth import TokenVerifier
 from shared.settings import Settings, SettingsError
-from shared.telemetry import set_up_logging
+from shared.telemetry import close_tracing, set_up_logging, set_up_tracing
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +43,7 @@ def main() -> int:
         print(f"edge: {error}", file=sys.stderr)  # noqa: T201 the one line to whoever started us
         return WRONG_SETTINGS
     set_up_logging("edge")
+    logging.getLogger("aiohttp.server").addFilter(_without_request)
     host, port = listener.getsockname()[:2]
     log.info("listening on http://%s:%d", f"[{host}]" if ":" in host else host, port)
     board = Board(settings.edge_workers)
@@ -82,10 +84,16 @@ def _bind(family: int, address: Any, *, shared: bool) -> socket.socket:
     return listener
 
 
+def _without_request(record: logging.LogRecord) -> bool:
+    """Keeps what aiohttp says of requests that it cannot parse out of the logs: it quotes them, and so their tokens."""
+    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
+
+
 async def _serve(
     settings: Settings, board: Board, worker: int, listener: socket.socket, parent: int | None
 ) -> int:
     """One worker until it is told to stop. `parent`: a pipe that ends with the supervisor."""
+    set_up_tracing("edge", settings)
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
 
@@ -111,14 +119,13 @@ async def _serve(
     )
     await runner.setup()
     await web.SockSite(runner, listener, backlog=BACKLOG).start()
-    # What lives now lives for ever: no collection needs to walk over it.
-    gc.collect()
-    gc.freeze()
+    memory.settle()
     await stop.wait()
     if parent is not None:
         loop.remove_reader(parent)
     await edge.drain()
     await runner.cleanup()
+    await close_tracing()
     return 1 if edge.failed else 0
 
 

@@ -16,12 +16,13 @@ from contextlib import AsyncExitStack
 import uvloop
 
 import functions
+from shared import memory
 from shared.adapters.nats import NatsBus
 from shared.function import Function
 from shared.hosts.nats import Host
 from shared.resources import Resources
 from shared.settings import Settings, SettingsError
-from shared.telemetry import set_up_logging
+from shared.telemetry import close_tracing, set_up_logging, set_up_tracing
 
 log = logging.getLogger("functions")
 
@@ -38,6 +39,11 @@ def load(name: str) -> Function[object]:
     function = importlib.import_module(f"functions.{name}").function
     assert isinstance(function, Function)
     return function
+
+
+def service_name(names: list[str]) -> str:
+    """What this process is called in logs and traces."""
+    return names[0] if len(names) == 1 else "functions"
 
 
 async def start(
@@ -70,6 +76,8 @@ async def run(names: list[str], settings: Settings) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
     async with AsyncExitStack() as stack:
+        set_up_tracing(service_name(names), settings)
+        stack.push_async_callback(close_tracing)
         try:
             resources, host = await start(names, settings, stack)
         except asyncio.CancelledError:
@@ -77,6 +85,7 @@ async def run(names: list[str], settings: Settings) -> int:
                 raise
             return 0
         starting = None
+        memory.settle()
         log.info("serving %s", ", ".join(names))
         stopped = asyncio.create_task(stop.wait())
         crashed = asyncio.create_task(resources.failed())
@@ -104,7 +113,7 @@ def main() -> int:
     names = parser.parse_args().names or known
     if unknown := sorted(set(names) - set(known)):
         parser.error(f"no function named {', '.join(unknown)}; there are {', '.join(known)}")
-    set_up_logging("functions")
+    set_up_logging(service_name(names))
     try:
         return uvloop.run(run(names, Settings.load()))
     except SettingsError as error:

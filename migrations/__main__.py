@@ -10,6 +10,7 @@ from urllib3.exceptions import HTTPError
 
 from migrations.bucket import ensure_bucket
 from migrations.schema import upgrade
+from shared.adapters.event_stream import ensure_event_stream
 from shared.adapters.log import ensure_topics
 from shared.adapters.sql import open_engine
 from shared.log import LogError
@@ -27,7 +28,11 @@ async def sql(settings: Settings) -> None:
 
 async def prepare(settings: Settings) -> list[str]:
     """Prepares all servers side by side. Returns one line for each that could not be prepared."""
-    steps = {"IM_DB_URL": sql(settings), "IM_LOG_URL": ensure_topics(settings)}
+    steps = {
+        "IM_DB_URL": sql(settings),
+        "IM_LOG_URL": ensure_topics(settings),
+        "IM_NATS_URL": ensure_event_stream(settings),
+    }
     if settings.s3_endpoint:
         steps["IM_S3_ENDPOINT"] = asyncio.to_thread(ensure_bucket, settings)
     results = await asyncio.gather(*steps.values(), return_exceptions=True)
@@ -39,7 +44,7 @@ async def prepare(settings: Settings) -> list[str]:
             problems.append(f"{name}: {str(result).splitlines()[0]}")
         elif isinstance(result, BaseException):
             raise result
-    return problems
+    return list(dict.fromkeys(problems))
 
 
 def main() -> int:

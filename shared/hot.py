@@ -7,12 +7,8 @@ one, a reader notices.
 
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
-
-from shared.coalesce import Coalescer
 
 log = logging.getLogger(__name__)
 
@@ -67,49 +63,3 @@ class HotWriter:
     async def forget(self, conversations: Sequence[str]) -> None:
         """Removes conversations. Raises: redis.RedisError, OSError."""
         await self._redis.delete(*map(key_of, conversations))
-
-
-class HotCache:
-    """Reads, and repairs what was missing. Redis away is an empty cache."""
-
-    def __init__(self, redis: Redis) -> None:
-        self._redis = redis
-        self._writer = HotWriter(redis)
-        self._ranges: Coalescer[tuple[Any, ...], list[tuple[bytes, float]]] = Coalescer(
-            self._read_ranges
-        )
-
-    async def read(self, conversation_id: str, first: int, last: int) -> list[tuple[int, bytes]]:
-        """(seq, JSON) of what is there between two `seq`, both included, ascending."""
-        return await self._read(key_of(conversation_id), first, last, False)
-
-    async def newest(self, conversation_id: str) -> int:
-        """The newest `seq` that is there, 0 if none."""
-        found = await self._read(key_of(conversation_id), 0, 0, True)
-        return found[0][0] if found else 0
-
-    async def repair(self, conversation_id: str, messages: Mapping[int, bytes]) -> None:
-        """Adds what was read from SQL, never over what is there."""
-        if not messages:
-            return
-        try:
-            await self._writer.add({conversation_id: sorted(messages.items())})
-        except (RedisError, OSError) as error:
-            log.warning("the hot cache is not reached: %s", error)
-
-    async def _read(self, *span: Any) -> list[tuple[int, bytes]]:
-        try:
-            return [(int(seq), message) for message, seq in await self._ranges.ask(span)]
-        except (RedisError, OSError) as error:
-            log.warning("the hot cache is not reached: %s", error)
-            return []
-
-    async def _read_ranges(self, spans: list[tuple[Any, ...]]) -> list[list[tuple[bytes, float]]]:
-        """One round trip for all that ask at the same time."""
-        pipeline = self._redis.pipeline(transaction=False)
-        for key, first, last, newest in spans:
-            if newest:
-                pipeline.zrange(key, -1, -1, withscores=True)
-            else:
-                pipeline.zrangebyscore(key, first, last, withscores=True)
-        return await pipeline.execute()

@@ -3,6 +3,7 @@
 import secrets
 import time
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import NamedTuple
 
 EPOCH_MS = 1_735_689_600_000
@@ -28,8 +29,13 @@ def snowflake_ms(msg_id: int) -> int:
 
 def month_of(ms: int) -> int:
     """The UTC month of a Unix ms as a number: 202611. Names the table `message_202611`."""
-    day = datetime.fromtimestamp(ms / 1000, UTC)
-    return day.year * 100 + day.month
+    return _month_of_day(ms // 86_400_000)
+
+
+@lru_cache(8)
+def _month_of_day(day: int) -> int:
+    date = datetime.fromtimestamp(day * 86_400, UTC)
+    return date.year * 100 + date.month
 
 
 def timestamp_text(second: int) -> str:
@@ -53,6 +59,7 @@ def private_conversation(a: int, b: int) -> str:
     return f"p_{a}_{b}" if a < b else f"p_{b}_{a}"
 
 
+@lru_cache(100_000)  # it stands on the road of every message
 def members_of_private(conversation_id: str) -> Private | None:
     """The two users of `p_<lower>_<higher>`, or None if it is no well-formed private conversation."""
     kind, _, rest = conversation_id.partition("_")

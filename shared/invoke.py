@@ -4,9 +4,12 @@ Every host calls this; so a handler behaves the same in a test, on NATS and behi
 """
 
 import logging
+from typing import Any
 
 import msgspec
 
+from schemas.records import Request
+from shared import telemetry
 from shared.bus import Bus
 from shared.errors import AppError, BadRequest, Internal, Unavailable
 from shared.function import Context, Handler
@@ -17,7 +20,7 @@ _encode = msgspec.json.encode
 
 
 async def invoke(
-    handler: Handler, payload: bytes, ctx: Context, bus: Bus, writer: LogWriter | None
+    handler: Handler, payload: bytes, ctx: Context[Any], bus: Bus, writer: LogWriter | None
 ) -> bytes | None:
     """Runs one command. Returns the bare `data` as JSON, or None if the reader of the log will answer.
 
@@ -29,18 +32,26 @@ async def invoke(
             assert writer is not None, (
                 f"{handler.command.type} appends, but its function opened no log"
             )
-            await writer.append(REQUESTS, request.conversation_id, _encode(request))
+            if telemetry.sampled(request.trace):
+                await _append_traced(writer, request)
+            else:
+                await writer.append(REQUESTS, request.conversation_id, _encode(request))
         for push in outcome.pushes:
-            _publish(bus, push.subject, push.frame)
+            _publish(bus, push.subject, push.frame, ctx.traceparent)
         if outcome.error is not None:
             raise outcome.error
     except AppError:
         raise
     except NotAppendedError as error:
-        log.warning("%s not appended: %s", handler.command.type, error)
+        log.warning(
+            "%s not appended: %s",
+            handler.command.type,
+            error,
+            extra=telemetry.about(ctx.traceparent),
+        )
         raise Unavailable("the message log is not reached; nothing happened") from None
     except Exception:
-        log.exception("%s failed (trace %s)", handler.command.type, trace_id(ctx.traceparent))
+        log.exception("%s failed", handler.command.type, extra=telemetry.about(ctx.traceparent))
         raise Internal from None
     return None if outcome.reply is None else _encode(outcome.reply)
 
@@ -55,14 +66,23 @@ def _decode(handler: Handler, payload: bytes) -> object:
         raise BadRequest(f"not valid JSON: {str(error)[:200]}") from None
 
 
-def _publish(bus: Bus, subject: str, frame: bytes) -> None:
+async def _append_traced(writer: LogWriter, request: Request) -> None:
+    """Appends under a span of its own, which the record names to its reader."""
+    attributes = telemetry.on_log("send", REQUESTS) | {
+        "im.conversation_id": request.conversation_id
+    }
+    with telemetry.start(f"send {REQUESTS}", "producer", request.trace, attributes) as span:
+        traced = msgspec.structs.replace(request, trace=span.traceparent)
+        await writer.append(
+            REQUESTS, request.conversation_id, _encode(traced), trace=span.traceparent
+        )
+
+
+def _publish(bus: Bus, subject: str, frame: bytes, traceparent: str) -> None:
     try:
         bus.send(subject, frame)
     except Unavailable:
         # The change itself stands; clients that missed the push learn of it when they catch up.
-        log.warning("push on %s lost: the bus is not reached", subject)
-
-
-def trace_id(traceparent: str) -> str:
-    """The trace id in a W3C traceparent, or ""."""
-    return traceparent[3:35] if len(traceparent) >= 55 else ""
+        log.warning(
+            "push on %s lost: the bus is not reached", subject, extra=telemetry.about(traceparent)
+        )

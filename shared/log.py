@@ -7,7 +7,7 @@ records of a conversation, in order.
 
 import asyncio
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -42,11 +42,20 @@ class LogError(SettingsError):
 class LogWriter(Protocol):
     """Appends."""
 
-    def append(self, topic: str, key: str, value: bytes) -> "asyncio.Future[None]":
-        """Adds a record; appends of one turn of the loop travel together.
+    def append(
+        self, topic: str, key: str, value: bytes, *, trace: str = ""
+    ) -> "asyncio.Future[None]":
+        """Adds a record; appends of one turn of the loop travel together. `trace`: its header `traceparent`, if any.
 
         The future resolves when the record is committed on all in-sync replicas, and fails with NotAppendedError if it
         surely is not. If nobody can know, it fails with `shared.errors.UnknownOutcome`.
+        """
+
+    async def append_all(self, topic: str, records: Sequence[tuple[str, bytes]]) -> None:
+        """Adds many (key, value) in order and returns when all are committed.
+
+        Raises: as `append` fails. Then some are there and others are not, but of each key never one without those
+        before it; so who repeats the whole call appends nothing out of order, only twice. One call at a time.
         """
 
 
@@ -54,7 +63,10 @@ class Owner(Protocol):
     """Hears which partitions are its own."""
 
     async def assigned(self, partitions: frozenset[int]) -> Mapping[int, int]:
-        """Called before the first record of new partitions; returns the offset to start from for each."""
+        """Called before the first record of new partitions; returns the offset to start from for each.
+
+        0 is the oldest record that the log still has.
+        """
 
     async def revoked(self, partitions: frozenset[int]) -> None:
         """Called before another owner may start: finish and store what was read of these."""

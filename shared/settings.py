@@ -40,6 +40,8 @@ class Settings:
     cors_origins: tuple[str, ...]
     registration_open: bool
     rate_limits: bool
+    otlp_endpoint: str
+    trace_sample: float
 
     @classmethod
     def load(cls, env: Mapping[str, str] = os.environ) -> "Settings":
@@ -48,6 +50,7 @@ class Settings:
         Raises: SettingsError.
         """
         get = _Reader(env)
+        otlp_endpoint = get.parsed("OTEL_EXPORTER_OTLP_ENDPOINT", "", _url("http", "https"))
         return cls(
             edge_host=get.text("IM_EDGE_HOST", "127.0.0.1"),
             edge_port=get.parsed("IM_EDGE_PORT", "8080", _port),
@@ -71,6 +74,8 @@ class Settings:
             registration_open=get.parsed("IM_REGISTRATION", "open", _choice("open", "closed"))
             == "open",
             rate_limits=get.parsed("IM_RATE_LIMITS", "on", _choice("on", "off")) == "on",
+            otlp_endpoint=otlp_endpoint,
+            trace_sample=get.parsed("IM_TRACE_SAMPLE", "0.01" if otlp_endpoint else "0", _share),
         )
 
     def require(self, name: str) -> str:
@@ -117,6 +122,16 @@ def _integer(low: int, high: int) -> Callable[[str], int]:
 
 
 _port = _integer(0, 65_535)
+
+
+def _share(value: str) -> float:
+    try:
+        share = float(value)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= 1:
+        raise ValueError(f"{value!r} is not a number from 0 to 1")
+    return share
 
 
 def _choice(*choices: str) -> Callable[[str], str]:

@@ -154,6 +154,16 @@ log_progress = Table(
     **OPTIONS,
 )
 
+reader_progress = Table(
+    "reader_progress",
+    metadata,
+    # How far other readers of the log are that keep their place here; none of their rows decides anything.
+    Column("reader", ascii_string(32), primary_key=True),
+    Column("partition", Integer, primary_key=True, autoincrement=False),
+    Column("next", BigInteger, nullable=False),
+    **OPTIONS,
+)
+
 
 @cache
 def message_table(month: int) -> Table:

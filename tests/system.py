@@ -25,7 +25,7 @@ from tests.support import until
 ROOT = Path(__file__).parent.parent
 PASSWORD = "correct horse"
 SECRET = "0123456789abcdef0123456789abcdef"
-FUNCTIONS = ("auth", "profile", "send", "history")
+FUNCTIONS = ("auth", "profile", "send", "history", "facts")
 
 
 class System:
@@ -40,7 +40,7 @@ class System:
         self._folder = folder
         port = free_ports(1)[0]
         self.url = f"http://127.0.0.1:{port}"
-        self._env = {
+        self.env = {
             **{k: v for k, v in os.environ.items() if not k.startswith("IM_")},
             "PYTHONPATH": str(ROOT),
             "IM_DATA_DIR": str(folder / "data"),
@@ -56,7 +56,7 @@ class System:
 
     async def start(self, timelines: int = 1, **env: str) -> None:
         """Migrates, then starts everything and returns when the edge is ready and the functions answer."""
-        self._env |= env
+        self.env |= env
         migrations = self._process("migrations", ["migrations"])
         migrations.launch()
         await until(lambda: migrations.poll() is not None, 60)
@@ -70,7 +70,7 @@ class System:
     def _process(self, name: str, module: list[str]) -> Process:
         command = [sys.executable, "-m", *module]
         return Process(
-            name, command, folder=ROOT, log=self._folder / f"{name}.log", env=self._env, grace=15
+            name, command, folder=ROOT, log=self._folder / f"{name}.log", env=self.env, grace=15
         )
 
     def add(self, name: str, module: list[str]) -> Process:

@@ -13,6 +13,7 @@ from shared.errors import BadRequest, NotFound, Unauthenticated, Unavailable
 from shared.function import Context, Outcome
 from shared.sessions import kicked
 from shared.subjects import is_token
+from shared.telemetry import about
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +75,11 @@ async def _end(session_id: str, ctx: Context[Deps], reason: str) -> Outcome[Empt
 
 
 async def _end_stolen(state: SessionState, ctx: Context[Deps]) -> Outcome[Tokens]:
-    log.warning("refresh token of user %d used again: session ended", state.user_id)
+    log.warning(
+        "refresh token of user %d used again: session ended",
+        state.user_id,
+        extra=about(ctx.traceparent),
+    )
     await ctx.deps.sessions.end(state.user_id, state.session_id, ctx.at)
     pushes = kicked(state.user_id, [state.session_id], "token_reused")
     return Outcome(

@@ -4,35 +4,46 @@ Redis away is no error here, only an empty cache.
 """
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import TypeVar
+from collections.abc import Awaitable, Mapping, Sequence
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from functions.history.pages import Window
+from functions.history.span import Bounds
 from shared.coalesce import Coalescer
 from shared.hot import HotWriter, key_of
 
 log = logging.getLogger(__name__)
-T = TypeVar("T")
 
-_NEWEST = """
-local out = {}
-for i, key in ipairs(KEYS) do
-    out[i] = tonumber(redis.call('ZRANGE', key, -1, -1, 'WITHSCORES')[2] or 0)
-end
-return out
-"""
-# A span that is not held whole is not sent at all: nobody could use it.
+# The same arithmetic as in `span.span_of`, with the newest `seq` that Redis knows. A span that is not held whole is not
+# sent at all: nobody could use it.
 _READ = """
 local out = {}
 for i, key in ipairs(KEYS) do
-    local first, last = ARGV[2 * i - 1], ARGV[2 * i]
-    local found = redis.call('ZRANGEBYSCORE', key, first, last)
-    out[i] = #found == last - first + 1 and found or {}
+    local after, before, limit = tonumber(ARGV[3*i-2]), tonumber(ARGV[3*i-1]), tonumber(ARGV[3*i])
+    local newest = tonumber(redis.call('ZRANGE', key, -1, -1, 'WITHSCORES')[2] or 0)
+    local first, last = 1, newest
+    if before >= 0 then last = math.min(last, before - 1) end
+    if after >= 0 then
+        first = after + 1
+        last = math.min(last, after + limit)
+    else
+        first = math.max(1, last - limit + 1)
+    end
+    local found = {}
+    if first <= last then
+        found = redis.call('ZRANGEBYSCORE', key, first, last)
+        if #found ~= last - first + 1 then found = {} end
+    end
+    out[i] = {newest, found}
 end
 return out
 """
+MAX_BATCH = 64
+"""Pages of one call: Redis serves nobody else meanwhile."""
+
+Ask = tuple[str, Bounds]
 
 
 class HotCache:
@@ -40,47 +51,31 @@ class HotCache:
 
     def __init__(self, redis: Redis) -> None:
         self._writer = HotWriter(redis)
-        self._newest_script = redis.register_script(_NEWEST)
-        self._read_script = redis.register_script(_READ)
-        self._newest: Coalescer[str, int] = Coalescer(self._ask_newest)
-        self._spans: Coalescer[tuple[str, int, int], Sequence[bytes]] = Coalescer(
-            self._ask_spans, most=100
-        )
+        self._script = redis.register_script(_READ)
+        self._asks: Coalescer[Ask, Window] = Coalescer(self._read_all, most=MAX_BATCH)
 
-    async def newest(self, conversation_id: str) -> int:
-        """See `pages.Cache.newest`."""
-        return await self._newest.ask(conversation_id)
-
-    async def read(self, conversation_id: str, first: int, last: int) -> Sequence[bytes]:
+    def read(self, conversation_id: str, bounds: Bounds) -> Awaitable[Window]:
         """See `pages.Cache.read`."""
-        return await self._spans.ask((conversation_id, first, last))
+        return self._asks.ask((conversation_id, bounds))
 
     async def repair(self, conversation_id: str, messages: Mapping[int, bytes]) -> None:
         """See `pages.Cache.repair`. The script leaves alone what is there: that is the same or newer."""
-        if messages:
-            await _or_nothing(
-                lambda: self._writer.add({conversation_id: list(messages.items())}), None
-            )
+        if not messages:
+            return
+        try:
+            await self._writer.add({conversation_id: list(messages.items())})
+        except (RedisError, OSError) as error:
+            log.warning("redis is not reached, the cache stays as it is: %s", error)
 
-    async def _ask_newest(self, conversations: list[str]) -> Sequence[int]:
-        return await _or_nothing(
-            lambda: self._newest_script(keys=[key_of(c) for c in conversations]),
-            [0] * len(conversations),
-        )
-
-    async def _ask_spans(self, spans: list[tuple[str, int, int]]) -> Sequence[Sequence[bytes]]:
-        return await _or_nothing(
-            lambda: self._read_script(
-                keys=[key_of(c) for c, _, _ in spans],
-                args=[bound for _, *bounds in spans for bound in bounds],
-            ),
-            [()] * len(spans),
-        )
-
-
-async def _or_nothing(call: Callable[[], Awaitable[T]], nothing: T) -> T:
-    try:
-        return await call()
-    except (RedisError, OSError) as error:
-        log.warning("redis is not reached, reading from SQL: %s", error)
-        return nothing
+    async def _read_all(self, asks: list[Ask]) -> Sequence[Window]:
+        args = [
+            -1 if bound is None else bound
+            for _, bounds in asks
+            for bound in (bounds.after, bounds.before, bounds.limit)
+        ]
+        try:
+            answers = await self._script(keys=[key_of(c) for c, _ in asks], args=args)
+        except (RedisError, OSError) as error:
+            log.warning("redis is not reached, reading from SQL: %s", error)
+            return [Window(0, ())] * len(asks)
+        return [Window(newest, messages) for newest, messages in answers]

@@ -5,6 +5,7 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
+from functions.history.span import Bounds, Span
 from schemas.messages import GetHistory, Sync
 from schemas.types import Model
 from shared.errors import Forbidden
@@ -21,17 +22,6 @@ class Head(NamedTuple):
     rev: int
 
 
-class Span(NamedTuple):
-    """Messages `first` … `last`, both included; empty if `last < first`.
-
-    `newest_first`: which end to keep if it is cut.
-    """
-
-    first: int
-    last: int
-    newest_first: bool
-
-
 class Page(NamedTuple):
     """Messages as JSON, ascending and without gaps."""
 
@@ -40,13 +30,13 @@ class Page(NamedTuple):
 
 
 class PageReader(Protocol):
-    """Reads pages by `seq`."""
+    """Reads pages by `seq`; fewer messages than asked for if they would be too large for one answer."""
 
-    async def head(self, conversation_id: str) -> Head:
-        """The newest numbers. Raises: Unavailable."""
+    async def newest(self, conversation_id: str, bounds: Bounds) -> tuple[Head, Page]:
+        """The newest numbers, and the page that the bounds mean by them. Raises: Unavailable."""
 
-    async def page(self, conversation_id: str, span: Span) -> Page:
-        """The messages of a span; fewer if they would be too large for one answer. Raises: Unavailable."""
+    async def after(self, conversation_id: str, bounds: Bounds, newest: int) -> Page:
+        """The page that the bounds mean in a conversation whose newest message is known. Raises: Unavailable."""
 
 
 class Conversations(Protocol):
@@ -96,11 +86,10 @@ async def history(cmd: GetHistory, ctx: Context[Deps]) -> Outcome[HistoryPage]:
     pair = members_of_private(cmd.conversation_id)
     if pair is None or ctx.user_id not in pair:
         raise Forbidden("not your conversation", field="conversation_id")
-    head = await ctx.deps.pages.head(cmd.conversation_id)
-    span = span_of(cmd.after_seq, cmd.before_seq, cmd.limit, head.seq)
-    page = await ctx.deps.pages.page(cmd.conversation_id, span)
+    bounds = Bounds(cmd.after_seq, cmd.before_seq, cmd.limit)
+    head, page = await ctx.deps.pages.newest(cmd.conversation_id, bounds)
     end = head.seq if cmd.before_seq is None else min(head.seq, cmd.before_seq - 1)
-    more = page.span.first > 1 if span.newest_first else page.span.last < end
+    more = page.span.first > 1 if page.span.newest_first else page.span.last < end
     return Outcome(HistoryPage(_raw(page), more and end > 0, head.seq, [], head.rev))
 
 
@@ -119,8 +108,8 @@ async def sync(cmd: Sync, ctx: Context[Deps]) -> Outcome[SyncedPages]:
         after_seq = position.after_seq if position else 0
         after_rev = position.after_rev if position else 0
         if seq > after_seq or rev > after_rev:
-            page = await ctx.deps.pages.page(
-                conversation_id, span_of(after_seq, None, cmd.limit, seq)
+            page = await ctx.deps.pages.after(
+                conversation_id, Bounds(after_seq, None, cmd.limit), seq
             )
             size += sum(map(len, page.messages))
             if synced and size > MAX_ANSWER:
@@ -143,14 +132,6 @@ async def sync(cmd: Sync, ctx: Context[Deps]) -> Outcome[SyncedPages]:
 
 MAX_ANSWER = 512 << 10
 """Most bytes of messages in one answer: NATS carries 1 MiB."""
-
-
-def span_of(after: int | None, before: int | None, limit: int, newest: int) -> Span:
-    """The span that bounds (exclusive) and a limit name in a conversation whose newest message is `newest`."""
-    last = newest if before is None else min(newest, before - 1)
-    if after is not None:
-        return Span(after + 1, min(last, after + limit), newest_first=False)
-    return Span(max(1, last - limit + 1), last, newest_first=True)
 
 
 def _raw(page: Page) -> list[msgspec.Raw]:

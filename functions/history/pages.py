@@ -1,19 +1,24 @@
 """Pages out of the hot cache if it holds them whole, otherwise out of the archive, which then repairs the cache."""
 
-from collections.abc import Mapping, Sequence
-from typing import Protocol
+from collections.abc import Awaitable, Mapping, Sequence
+from typing import NamedTuple, Protocol
 
-from functions.history.handler import MAX_ANSWER, Head, Page, Span
+from functions.history.handler import MAX_ANSWER, Head, Page
+from functions.history.span import Bounds, Span, span_of
+
+
+class Window(NamedTuple):
+    """What the cache has: its newest `seq`, and the messages that the bounds mean by that; none unless it has all."""
+
+    newest: int
+    messages: Sequence[bytes]
 
 
 class Cache(Protocol):
     """The newest messages of conversations, maybe stale, maybe empty; never an error."""
 
-    async def read(self, conversation_id: str, first: int, last: int) -> Sequence[bytes]:
-        """The messages between two `seq`, both included, ascending; empty unless it holds all."""
-
-    async def newest(self, conversation_id: str) -> int:
-        """The newest `seq` that it has, 0 if none."""
+    def read(self, conversation_id: str, bounds: Bounds) -> Awaitable[Window]:
+        """What it has of a page; under way as soon as this is called."""
 
     async def repair(self, conversation_id: str, messages: Mapping[int, bytes]) -> None:
         """Adds what was read from the archive, never over something newer."""
@@ -22,8 +27,8 @@ class Cache(Protocol):
 class Archive(Protocol):
     """All messages, in SQL."""
 
-    async def head(self, conversation_id: str) -> Head:
-        """The newest numbers that are stored. Raises: Unavailable."""
+    def head(self, conversation_id: str) -> Awaitable[Head]:
+        """The newest numbers that are stored; under way as soon as this is called. Raises: Unavailable."""
 
     async def read(
         self, conversation_id: str, first: int, last: int
@@ -40,25 +45,40 @@ class Pages:
         self._cache = cache
         self._archive = archive
 
-    async def head(self, conversation_id: str) -> Head:
-        """The archive's head, or the cache's where that is ahead: messages are cached before they are stored."""
-        stored = await self._archive.head(conversation_id)
-        return Head(max(stored.seq, await self._cache.newest(conversation_id)), stored.rev)
+    async def newest(self, conversation_id: str, bounds: Bounds) -> tuple[Head, Page]:
+        """See `handler.PageReader.newest`.
 
-    async def page(self, conversation_id: str, span: Span) -> Page:
-        """See `handler.PageReader.page`."""
-        first, last, newest_first = span
-        if last < first:
+        The cache may be ahead of the archive, since messages are cached before they are stored; where it is behind it
+        has lost something, and only the archive's numbers count.
+        """
+        in_cache = self._cache.read(conversation_id, bounds)
+        in_archive = self._archive.head(conversation_id)
+        window, stored = await in_cache, await in_archive
+        head = Head(max(stored.seq, window.newest), stored.rev)
+        return head, await self._page(conversation_id, bounds, head.seq, window)
+
+    async def after(self, conversation_id: str, bounds: Bounds, newest: int) -> Page:
+        """See `handler.PageReader.after`."""
+        window = await self._cache.read(conversation_id, bounds)
+        return await self._page(conversation_id, bounds, newest, window)
+
+    async def _page(
+        self, conversation_id: str, bounds: Bounds, newest: int, window: Window
+    ) -> Page:
+        span = span_of(bounds, newest)
+        if span.last < span.first:
             return Page([], span)
         found: Sequence[tuple[int, bytes]]
-        if cached := await self._cache.read(conversation_id, first, last):
+        if window.messages and span_of(bounds, window.newest) == span:
             self.hits += 1
-            found = list(enumerate(cached, first))
+            if sum(map(len, window.messages)) <= MAX_ANSWER:
+                return Page(list(window.messages), span)
+            found = list(enumerate(window.messages, span.first))
         else:
             self.misses += 1
-            found = await self._archive.read(conversation_id, first, last)
+            found = await self._archive.read(conversation_id, span.first, span.last)
             await self._cache.repair(conversation_id, dict(found))
-        return _cut(found, newest_first)
+        return _cut(found, span.newest_first)
 
 
 def _cut(found: Sequence[tuple[int, bytes]], newest_first: bool) -> Page:

@@ -1,6 +1,6 @@
 """The archive in SQL: heads of conversations (coalesced), and messages out of the monthly tables."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 
 import msgspec
 from sqlalchemy import Row, select
@@ -21,10 +21,9 @@ class SqlArchive:
         self._engine = engine
         self._heads = Coalescer(self._read_heads)
 
-    async def head(self, conversation_id: str) -> Head:
+    def head(self, conversation_id: str) -> Awaitable[Head]:
         """See `pages.Archive.head`: one query for all that ask at the same time."""
-        with reading():
-            return await self._heads.ask(conversation_id)
+        return self._heads.ask(conversation_id)
 
     async def read(
         self, conversation_id: str, first: int, last: int
@@ -89,11 +88,10 @@ class SqlArchive:
         query = select(c.conversation_id, c.max_seq, c.max_rev).where(
             c.conversation_id.in_(set(conversations))
         )
-        async with self._engine.connect() as connection:
-            heads = {
-                row.conversation_id: Head(row.max_seq, row.max_rev)
-                for row in await connection.execute(query)
-            }
+        with reading():
+            async with self._engine.connect() as connection:
+                found = (await connection.execute(query)).all()
+        heads = {conversation_id: Head(seq, rev) for conversation_id, seq, rev in found}
         return [heads.get(conversation_id, Head(0, 0)) for conversation_id in conversations]
 
 

@@ -19,5 +19,7 @@ class Counters(msgspec.Struct):
     rows: int = 0
     fenced: int = 0
     """Partitions lost to another owner's compare-and-set."""
-    store_failures: int = 0
+    facts: int = 0
+    failures: int = 0
+    """Calls to SQL or the log that had to be repeated."""
     lag: int = 0

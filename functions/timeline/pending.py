@@ -1,12 +1,21 @@
 """What a partition has applied and not stored yet."""
 
 from collections import defaultdict
-from typing import Any
+from typing import Any, NamedTuple
 
 from functions.timeline.core import Accepted, Dead, Effect, Progress
 from shared.ids import Private
 
 Row = tuple[Any, ...]
+
+
+class Traced(NamedTuple):
+    """A sampled message that is to be stored: its identity, and the traceparent of the step before."""
+
+    msg_id: str
+    conversation_id: str
+    month: int
+    traceparent: str
 
 
 class Pending:
@@ -26,6 +35,8 @@ class Pending:
         self.months: list[Row] = []
         self.memberships: list[Row] = []
         self.dead: list[Dead] = []
+        self.traced: list[Traced] = []
+        """Sampled messages among them."""
 
     def add(self, effects: list[Effect], progress: Progress) -> None:
         """Takes over what a batch became; `progress` is the partition's after it."""

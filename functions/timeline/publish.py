@@ -1,7 +1,5 @@
 """Carries effects out on the bus: acks and errors to the askers, messages to the devices of both sides."""
 
-import msgspec
-
 from functions.timeline.core import Accepted, Conflicting, Dead, Effect, Repeated
 from functions.timeline.metrics import Counters
 from schemas.events import Head
@@ -11,7 +9,7 @@ from shared.bus import Bus, pack_headers
 from shared.errors import AppError, Conflict, Internal, Unavailable
 from shared.function import to_user
 from shared.ids import Private
-from shared.invoke import trace_id
+from shared.telemetry import trace_id
 
 _CONFLICT = Conflict("this client_msg_id already belongs to another message", field="client_msg_id")
 
@@ -67,21 +65,3 @@ class Publisher:
         self._bus.send(
             request.reply, error.body(trace_id(request.trace)), headers=pack_headers(headers)
         )
-
-
-MAX_DEAD = 256 << 10
-
-
-def dead_letter(dead: Dead) -> bytes:
-    """The value of a record in `im.dead`: where it stood, why it is there, its bytes (at most MAX_DEAD) in base64."""
-    record = dead.record
-    return msgspec.json.encode(
-        {
-            "partition": record.partition,
-            "offset": record.offset,
-            "ms": record.ms,
-            "reason": dead.reason,
-            "size": len(record.value),
-            "value": record.value[:MAX_DEAD],  # a larger one might never fit
-        }
-    )

@@ -1,6 +1,7 @@
 """The timeline's shell: reads the log, lets the core decide, and carries out what it decided.
 
-Per batch: load → apply → hot cache → publish → into the pending transaction, which a second task commits. A crash at
+Per batch: load → apply → hot cache → publish → facts into the outbox → into the pending transaction, which a second
+task commits once the log has the facts. A crash at
 any point only repeats: nothing is numbered but by `core.apply`, and a new owner starts at the last COMMIT.
 
 Two locks: `_step` lets a batch be finished before its partition is given up; `_sql` lets loads and commits of one owner
@@ -9,9 +10,10 @@ follow one another, so that a load sees `log_progress` as this owner left it or 
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TypeVar
 
+from functions.timeline import tracing
 from functions.timeline.core import (
     Accepted,
     Answer,
@@ -27,18 +29,18 @@ from functions.timeline.core import (
 from functions.timeline.heads import Heads
 from functions.timeline.hot import Hot
 from functions.timeline.metrics import Counters
+from functions.timeline.outbox import Outbox
 from functions.timeline.pending import Pending
-from functions.timeline.publish import Publisher, dead_letter
-from functions.timeline.store import ClashError, FencedError, Loaded, Store, StoreAwayError
+from functions.timeline.publish import Publisher
+from functions.timeline.store import ClashError, FencedError, Loaded, Store
 from shared.bus import Bus
-from shared.errors import AppError
 from shared.ids import month_of, now_ms
-from shared.log import DEAD, LogReader, LogWriter, NotAppendedError, Record
+from shared.log import LogReader, LogWriter, Record
+from shared.patience import patiently
 
 log = logging.getLogger(__name__)
 
 K = TypeVar("K")
-T = TypeVar("T")
 
 MAX_BATCH = 500
 COMMIT_RECORDS = 1_000
@@ -48,8 +50,6 @@ MAX_PENDING = 4_000
 MAX_CONVERSATIONS = 100_000
 MAX_ANSWERS = 20_000
 """What stays in memory after it is stored, of all partitions."""
-RETRY_S = (0.1, 2.0)
-"""First and longest pause between tries while SQL or the log is away."""
 
 At = Callable[[str], None]
 """Called at "applied", "published" and "committed": where a crash is worth a test."""
@@ -85,12 +85,12 @@ class Timeline:
         self._store = store
         self._hot = hot
         self._bus = bus
-        self._writer = writer
         self._at = at
         self._commit_s = commit_s
         self._max_conversations = max_conversations
         self._max_answers = max_answers
         self._publisher = Publisher(bus, self.counters)
+        self._outbox = Outbox(writer, self.counters)
         self._heads = Heads(self._publisher.head)
         self._owned: dict[int, Owned] = {}
         self._reader: LogReader | None = None
@@ -110,6 +110,7 @@ class Timeline:
             background = [
                 tasks.create_task(self._commit_forever()),
                 tasks.create_task(self._heads.run()),
+                tasks.create_task(self._outbox.run()),
             ]
             while not self._stopping:
                 await self._room.wait()
@@ -149,6 +150,7 @@ class Timeline:
     async def _apply_batch(self, entries: list[tuple[Owned, Entry]]) -> None:
         if not entries:
             return
+        spans = tracing.begin(entry for _, entry in entries)
         async with self._step:
             async with self._sql:
                 results = await self._load_and_apply(entries)
@@ -156,9 +158,11 @@ class Timeline:
             effects = [effect for batch in results.values() for effect in batch]
             await self._hot.add([effect for effect in effects if type(effect) is Accepted])
             self._publisher.publish(effects)
+            self._outbox.add(effects)
             self._at("published")
             for owned, batch in results.items():
                 owned.pending.add(batch, owned.state.progress)
+                owned.pending.traced += tracing.finish(spans, batch)
         self.counters.records += len(effects)
         waiting = sum(owned.pending.records for owned in self._owned.values())
         if waiting >= MAX_PENDING:
@@ -210,8 +214,8 @@ class Timeline:
             expected[owned.state.partition] = owned.committed
         if not ids and not keys:
             return
-        loaded: Loaded = await self._patiently(
-            lambda: self._store.load(expected, list(ids), list(keys))
+        loaded: Loaded = await patiently(
+            lambda: self._store.load(expected, list(ids), list(keys)), self.counters
         )
         for conversation_id, owned in ids.items():
             owned.state.conversations[conversation_id] = (
@@ -250,22 +254,24 @@ class Timeline:
             self._room.set()
 
     async def _prepare_commit(self, batch: Mapping[int, Pending]) -> None:
-        """What must be done before the log is read no more from here: dead letters kept, pushes out of our buffers."""
+        """What must be done before the log is read no more from here: facts and dead letters kept, pushes out of our
+        buffers.
+        """
         for pending in batch.values():
             for dead in pending.dead:
-                await self._bury(dead)
+                await self._outbox.bury(dead)
+        await self._outbox.flush()
         try:
             await self._bus.flush()
         except Exception as error:  # noqa: BLE001 - the client's many ways to say that the server is away
             log.warning("pushes may be lost: %s", str(error) or type(error).__name__)
-        await self._patiently(
-            lambda: self._store.ensure_months({m for p in batch.values() for m in p.messages})
-        )
+        months = {m for p in batch.values() for m in p.messages}
+        await patiently(lambda: self._store.ensure_months(months), self.counters)
 
     async def _store_batch(self, batch: dict[int, Pending]) -> None:
         while batch:
             try:
-                await self._patiently(lambda: self._store.commit(batch))
+                await patiently(lambda: self._store.commit(batch), self.counters)
                 return
             except FencedError as error:
                 for partition in error.partitions:
@@ -295,8 +301,8 @@ class Timeline:
     async def _claim(self, partitions: Iterable[int]) -> dict[int, int]:
         """Takes partitions over as SQL has them. Returns where to read on, without a turn of the loop in between."""
         wanted = frozenset(partitions)
-        await self._patiently(lambda: self._store.ensure_months({month_of(now_ms())}))
-        progress = await self._patiently(lambda: self._store.claim(wanted))
+        await patiently(lambda: self._store.ensure_months({month_of(now_ms())}), self.counters)
+        progress = await patiently(lambda: self._store.claim(wanted), self.counters)
         self._owned.update({p: Owned(p, progress[p]) for p in wanted})
         return {p: progress[p].next for p in wanted}
 
@@ -307,15 +313,6 @@ class Timeline:
         assert self._reader is not None
         self._reader.seek(await self._claim(error.partitions))
 
-    async def _bury(self, dead: Dead) -> None:
-        """Puts a record into the dead letters, however long that takes: else it would be lost."""
-        record = dead.record
-        log.error(
-            "record %d of partition %d is dead: %s", record.offset, record.partition, dead.reason
-        )
-        self.counters.dead += 1
-        await self._append_patiently(DEAD, str(record.partition), dead_letter(dead))
-
     async def _bury_clashes(self, partition: int, pending: Pending, ids: set[int]) -> None:
         """A message whose numbers are taken: must never happen, must never go unseen."""
         for row in pending.rows_of(ids):
@@ -323,29 +320,8 @@ class Timeline:
             log.error("ALARM: %s", reason)
             self.counters.clashes += 1
             record = Record(partition, pending.new.next, 0, repr(row).encode())
-            await self._append_patiently(DEAD, str(partition), dead_letter(Dead(record, reason)))
+            await self._outbox.bury(Dead(record, reason))
         pending.drop(ids)
-
-    async def _append_patiently(self, topic: str, key: str, value: bytes) -> None:
-        async def append() -> None:
-            try:
-                await self._writer.append(topic, key, value)
-            except (AppError, NotAppendedError) as error:
-                raise StoreAwayError(f"the dead letters are not reached: {error}") from error
-
-        await self._patiently(append)
-
-    async def _patiently(self, call: Callable[[], Awaitable[T]]) -> T:
-        """Repeats a call for as long as SQL or the log is away; meanwhile requests wait in the log."""
-        pause, longest = RETRY_S
-        while True:
-            try:
-                return await call()
-            except StoreAwayError as error:
-                self.counters.store_failures += 1
-                log.warning("waiting: %s", error)
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, longest)
 
 
 def _forget_oldest(cache: dict[K, Conversation] | dict[K, Answer], most: int, stored: int) -> None:

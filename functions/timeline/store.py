@@ -13,13 +13,16 @@ from functools import wraps
 from typing import Any, ParamSpec, Protocol, TypeVar
 
 import msgspec
-from sqlalchemy import Table, and_, bindparam, func, or_, select, update
+from sqlalchemy import Table, and_, func, or_, select
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from functions.timeline import bulk
+from functions.timeline import tracing
 from functions.timeline.core import Answer, Conversation, Progress
 from functions.timeline.pending import Pending, Row
 from shared import months, tables
+from shared.patience import AwayError
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +30,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class StoreAwayError(Exception):
+class StoreAwayError(AwayError):
     """SQL did not do it, or nobody knows whether it did. All calls may be repeated."""
 
 
@@ -98,21 +101,11 @@ def _sql(method: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[A
 
 
 _PROGRESS = tables.log_progress.c
+_PARTITION, _NEXT = "`partition`", "`next`"
+"""Reserved words on some of the servers; all of them take the backticks."""
 _CONVERSATION = tables.conversation.c
 _KEY = tables.message_key.c
 
-_COMPARE_AND_SET = (
-    update(tables.log_progress)
-    .where(
-        _PROGRESS.partition == bindparam("of"),
-        _PROGRESS.next == bindparam("old_next"),
-        _PROGRESS.last_ms == bindparam("old_ms"),
-        _PROGRESS.counter == bindparam("old_counter"),
-    )
-    .values(
-        next=bindparam("new_next"), last_ms=bindparam("new_ms"), counter=bindparam("new_counter")
-    )
-)
 _NEWEST_MONTH = (
     select(func.max(tables.conversation_month.c.month))
     .where(tables.conversation_month.c.conversation_id == _CONVERSATION.conversation_id)
@@ -196,15 +189,16 @@ class SqlStore:
             yield connection
 
     async def _commit(self, batch: Mapping[int, Pending]) -> None:
+        with tracing.inserting(batch.values(), self._engine.dialect):
+            await self._insert_all(batch)
+
+    async def _insert_all(self, batch: Mapping[int, Pending]) -> None:
         """Progress first: a late owner fails before it has written anything. The rest is plain INSERT: with the
         compare-and-set no row can be there already, so one that is must be seen, not skipped.
         """
         async with self._engine.begin() as connection:
-            moves = [
-                _move(partition, pending.old, pending.new) for partition, pending in batch.items()
-            ]
-            moved = await connection.execute(_COMPARE_AND_SET, moves)
-            if moved.rowcount != len(moves):
+            moved = await connection.exec_driver_sql(_compare_and_set(batch))
+            if moved.rowcount != len(batch):
                 raise _MovedError(await _progress(connection, batch))
             parts = list(batch.values())
             for month in sorted({month for part in parts for month in part.messages}):
@@ -232,9 +226,16 @@ class SqlStore:
     async def _insert(
         self, connection: AsyncConnection, table: Table, rows: list[Row], otherwise: str = ""
     ) -> None:
-        """Adds rows, each with all columns of the table in order, in one call of the driver."""
-        if rows:
-            await connection.exec_driver_sql(self._insert_sql(table) + otherwise, rows)
+        """Adds rows, each with all columns of the table in order, in as few statements as they fit in."""
+        if not rows:
+            return
+        sql = self._insert_sql(table)
+        if self._sqlite:
+            await connection.exec_driver_sql(sql + otherwise, rows)
+            return
+        head, values, _ = sql.partition(" VALUES ")
+        for statement in bulk.inserts(head + values, rows, otherwise):
+            await connection.exec_driver_sql(statement, execution_options={"no_parameters": True})
 
     def _insert_sql(self, table: Table) -> str:
         """Compiled once: SQLAlchemy's own way with parameters would cost more than the rest of the timeline."""
@@ -298,16 +299,25 @@ async def _progress(connection: AsyncConnection, partitions: Iterable[int]) -> d
     return {row[0]: Progress(row[1], row[2], row[3]) for row in rows}
 
 
-def _move(partition: int, old: Progress, new: Progress) -> dict[str, int]:
-    return {
-        "of": partition,
-        "old_next": old.next,
-        "old_ms": old.last_ms,
-        "old_counter": old.counter,
-        "new_next": new.next,
-        "new_ms": new.last_ms,
-        "new_counter": new.counter,
-    }
+def _compare_and_set(batch: Mapping[int, Pending]) -> str:
+    """Moves `log_progress` of all partitions in one statement, where it is as this owner left it. Numbers only."""
+    moves = [
+        (f"WHEN {partition} THEN", pending.new, partition, pending.old)
+        for partition, pending in batch.items()
+    ]
+
+    def case(field: str) -> str:
+        cases = " ".join(f"{when} {getattr(new, field)}" for when, new, _, _ in moves)
+        return f"CASE {_PARTITION} {cases} END"
+
+    conditions = " OR ".join(
+        f"({_PARTITION}={partition} AND {_NEXT}={old.next} AND last_ms={old.last_ms} AND counter={old.counter})"
+        for _, _, partition, old in moves
+    )
+    return (  # noqa: S608 - nothing but our own numbers
+        f"UPDATE log_progress SET {_NEXT}={case('next')}, last_ms={case('last_ms')},"
+        f" counter={case('counter')} WHERE {conditions}"
+    )
 
 
 _IDENTITY = ("id", "conversation_id", "seq", "sender_id", "client_msg_id")

@@ -5,6 +5,7 @@ from schemas.docs.examples import TOKEN, example
 from schemas.docs.model import Json, about, describe_errors, ref
 from schemas.errors import MEANING, STATUS, ErrorBody
 from schemas.events import EVENTS
+from schemas.facts import FACTS, type_of
 from schemas.types import Model
 
 SOCKET_COMMANDS = tuple(c for c in COMMANDS if not c.anonymous)
@@ -28,6 +29,14 @@ _REQUEST_HEADERS: Json = {
             "description": "Unix time in ms after which the command is dropped unanswered.",
         },
     },
+}
+_FACT_HEADERS: Json = {
+    "type": "object",
+    "properties": {
+        "Nats-Msg-Id": {"type": "string", "description": "The fact's `id`."},
+        "traceparent": {"type": "string", "description": "W3C trace context, if there is one."},
+    },
+    "required": ["Nats-Msg-Id"],
 }
 
 
@@ -124,6 +133,8 @@ def bus_messages() -> Json:
             "examples": [{"payload": example(c.request)}],
         }
         messages[f"reply.{c.type}"] = _bare(c.reply)
+    for fact in FACTS:
+        messages[f"fact.{type_of(fact)}"] = _bare(fact) | {"headers": _FACT_HEADERS}
     return messages
 
 

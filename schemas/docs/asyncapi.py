@@ -14,6 +14,7 @@ from schemas.docs.model import (
     table,
 )
 from schemas.events import EDGE_EVENTS, EVENTS, Head, MessagePushed
+from schemas.facts import FACTS, type_of
 
 BUS_EVENTS = tuple(e for e in EVENTS if e not in EDGE_EVENTS)
 GROUP_EVENTS = (MessagePushed, Head)
@@ -64,7 +65,7 @@ def _channels(sockets: list[str], bus: list[str]) -> Json:
         "type": "object",
         "properties": {"token": {"type": "string", "description": "Access token."}},
     }
-    replies = [name for name in bus if not name.startswith("request.")]
+    replies = [name for name in bus if not name.startswith(("request.", "fact."))]
     channels = {
         "ws": _channel("ws", "/ws", "One connection of one device.", sockets)
         | {"bindings": {"ws": {"method": "GET", "query": query, "bindingVersion": "0.1.0"}}},
@@ -100,6 +101,14 @@ def _channels(sockets: list[str], bus: list[str]) -> Json:
             f"{c.summary}.{who} {CMD_ABOUT}",
             [f"request.{c.type}"],
         ) | {"parameters": {"uid": UID}}
+    for fact in FACTS:
+        name = type_of(fact)
+        channels[f"evt.{name}"] = _channel(
+            "nats",
+            f"im.v1.evt.{name}",
+            "JetStream, stream `IM_EVT`: at least once, in order within each conversation.",
+            [f"fact.{name}"],
+        )
     return channels
 
 
@@ -133,6 +142,8 @@ def _operations() -> Json:
             **_about(c),
             "bindings": {"nats": {"queue": c.function, "bindingVersion": "0.1.0"}},
         }
+    for name in map(type_of, FACTS):
+        operations[f"evt.{name}"] = _operation("send", f"evt.{name}", [f"fact.{name}"])
     return operations
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 
-from schemas import auth, errors, events, messages, records, users
+from schemas import auth, errors, events, facts, messages, records, users
 from schemas.types import Empty, Model
 
 TOKEN = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiI3In0.c2lnbmF0dXJl"  # noqa: S105 - a shape
@@ -73,6 +73,11 @@ EXAMPLES: tuple[Model, ...] = (
     events.Resync(),
     events.Draining(),
     events.Kicked("Qm9i", "logged out"),
+    facts.MessageSent(
+        id=f"message.sent.{_message['msg_id']}",
+        trace="00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+        data=messages.Message(**_message),
+    ),
     records.SendRequested(
         conversation_id=CONVERSATION,
         user_id=7,

@@ -10,6 +10,7 @@ from schemas import records
 from schemas.commands import COMMANDS, Command
 from schemas.errors import MEANING, STATUS, ErrorBody, ErrorCode
 from schemas.events import EVENTS
+from schemas.facts import FACTS
 from schemas.types import Model
 
 Json = dict[str, Any]
@@ -48,8 +49,8 @@ RECORDS: tuple[type[Model], ...] = get_args(records.AnyRequest) or (records.AnyR
 
 
 def structs() -> list[type[Model]]:
-    """Every Struct of a wire: requests, replies, events, records and the error body."""
-    return list(dict.fromkeys((*REQUESTS, *REPLIES, *EVENTS, *RECORDS, ErrorBody)))
+    """Every Struct of a wire: requests, replies, events, facts, records and the error body."""
+    return list(dict.fromkeys((*REQUESTS, *REPLIES, *EVENTS, *FACTS, *RECORDS, ErrorBody)))
 
 
 def components(

@@ -4,14 +4,15 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from shared.adapters import log_kafka
-from shared.adapters.log_jetstream import JetStreamReader, JetStreamWriter, ensure_stream
+from shared.adapters.log_jetstream import JetStreamWriter, ensure_stream
+from shared.adapters.log_jetstream_reader import JetStreamReader
 from shared.adapters.log_kafka import KafkaLogReader, KafkaLogWriter
 from shared.adapters.nats import NatsBus
 from shared.bus import Bus
-from shared.log import DEAD, REQUESTS, LogReader, LogWriter, Owner
+from shared.log import DEAD, EVENTS, REQUESTS, LogReader, LogWriter, Owner
 from shared.settings import Settings
 
-TOPICS = (REQUESTS, DEAD)
+TOPICS = (REQUESTS, EVENTS, DEAD)
 
 
 @asynccontextmanager

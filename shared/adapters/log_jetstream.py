@@ -7,60 +7,28 @@ commits by compare-and-set, but no good either).
 
 What survives: a kill of any process, since the server writes each record to its file before it confirms. A power cut
 may take the last two minutes unless the server runs with `sync_interval: always`. Records are kept for `KEPT_S`.
-
-It speaks the JetStream API over `shared.bus`: nats-py's own publish costs ten times as much.
 """
 
 import asyncio
-import logging
-from collections import deque
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
-
-import msgspec
+from collections.abc import Iterable, Sequence
 
 from shared import subjects
-from shared.bus import NO_RESPONDERS, Bus, Inbox, header
-from shared.errors import Unavailable, UnknownOutcome
+from shared.adapters.jetstream import (
+    STREAM_NOT_FOUND,
+    JetStreamError,
+    call,
+    patiently_call,
+    publish,
+)
+from shared.bus import Bus, Inbox, pack_headers
+from shared.errors import Unavailable
 from shared.ids import random_token
-from shared.log import LogError, NotAppendedError, Owner, Record, partition_of
-
-log = logging.getLogger(__name__)
+from shared.log import LogError, NotAppendedError, partition_of
 
 KEPT_S = 7 * 24 * 3600
-ACK_TIMEOUT_S = 5.0
-API_TIMEOUT_S = 2.0
 PARTITIONS_KEY = "natterjack-partitions"
 """Entry of a stream's metadata: the number of partitions it was made with, which must never change."""
-
-STREAM_NOT_FOUND = 10059
-NO_MESSAGE_FOUND = 10037
-
-
-class _ApiError(msgspec.Struct):
-    description: str = ""
-    err_code: int = 0
-
-
-class _Answer(msgspec.Struct):
-    """The parts in use of any answer of JetStream: a publish confirmed, a stream's info, a message."""
-
-    error: _ApiError | None = None
-    seq: int = 0
-    config: dict[str, Any] = {}
-    state: dict[str, Any] = {}
-    message: dict[str, Any] = {}
-
-
-_decode = msgspec.json.Decoder(_Answer).decode
-
-
-class JetStreamError(Exception):
-    """JetStream refused a request of its API."""
-
-    def __init__(self, error: _ApiError) -> None:
-        super().__init__(error.description)
-        self.code = error.err_code
+EXPECTED = "Nats-Expected-Last-Msg-Id"
 
 
 def stream_of(topic: str) -> str:
@@ -80,7 +48,7 @@ async def ensure_stream(bus: Bus, topic: str, partitions: int) -> None:
     """
     inbox = Inbox(bus, subjects.FUNCTION_INBOX)
     try:
-        await _check_partitions(inbox, topic, partitions)
+        await check_partitions(inbox, topic, partitions)
     except _MissingError:
         config = {
             "name": stream_of(topic),
@@ -89,9 +57,11 @@ async def ensure_stream(bus: Bus, topic: str, partitions: int) -> None:
             "storage": "file",
             "max_age": KEPT_S * 1_000_000_000,
             "num_replicas": 1,
+            # Ids of records chain them (`append_all`) and are never repeated: the server need not remember them.
+            "duplicate_window": 1_000_000_000,
             "metadata": {PARTITIONS_KEY: str(partitions)},
         }
-        await _call(inbox, f"STREAM.CREATE.{stream_of(topic)}", config)
+        await call(inbox, f"STREAM.CREATE.{stream_of(topic)}", config)
     finally:
         inbox.close()
 
@@ -100,294 +70,59 @@ class JetStreamWriter:
     """`shared.log.LogWriter` on JetStream."""
 
     def __init__(self, bus: Bus, partitions: int) -> None:
+        self._bus = bus
         self._inbox = Inbox(bus, subjects.FUNCTION_INBOX)
         self._partitions = partitions
 
     async def check(self, topics: Iterable[str]) -> None:
         """Waits for the server and checks the streams. Raises: LogError."""
         for topic in topics:
-            await _check_partitions(self._inbox, topic, self._partitions)
+            await check_partitions(self._inbox, topic, self._partitions)
 
-    def append(self, topic: str, key: str, value: bytes) -> "asyncio.Future[None]":
+    def append(
+        self, topic: str, key: str, value: bytes, *, trace: str = ""
+    ) -> "asyncio.Future[None]":
         """See `LogWriter.append`."""
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        headers = pack_headers({"traceparent": trace}) if trace else b""
+        return publish(self._inbox, self._subject(topic, key), value, headers)
 
-        def confirmed(payload: bytes | None, headers: bytes) -> None:
-            if done.done():
+    async def append_all(self, topic: str, records: Sequence[tuple[str, bytes]]) -> None:
+        """See `LogWriter.append_all`. Each record but the first is refused unless the one before it is the stream's
+        last, so that the last one's confirmation stands for all.
+        """
+        token = random_token()
+        before = ""
+        last = len(records) - 1
+        for i, (key, value) in enumerate(records):
+            headers = pack_headers(
+                {"Nats-Msg-Id": f"{token}.{i}"} | ({EXPECTED: before} if i else {})
+            )
+            before = f"{token}.{i}"
+            subject = self._subject(topic, key)
+            if i == last:
+                await publish(self._inbox, subject, value, headers)
                 return
-            if payload is None:
-                done.set_exception(
-                    UnknownOutcome(
-                        "no answer of the log in time; repeat with the same client_msg_id"
-                    )
-                )
-            elif headers.startswith(NO_RESPONDERS):
-                done.set_exception(
-                    NotAppendedError("JetStream is not running, or has no stream for this topic")
-                )
-            elif (error := _decode(payload).error) is not None:
-                done.set_exception(NotAppendedError(error.description))
-            else:
-                done.set_result(None)
+            try:
+                self._bus.send(subject, value, headers=headers)
+            except (Unavailable, ValueError) as error:
+                raise NotAppendedError(str(error)) from error
 
-        subject = subject_prefix(topic) + str(partition_of(key, self._partitions))
-        try:
-            self._inbox.ask(subject, value, ACK_TIMEOUT_S, confirmed)
-        except Unavailable as error:
-            done.set_exception(NotAppendedError(error.message))
-        except ValueError as error:  # larger than the server takes
-            done.set_exception(NotAppendedError(str(error)))
-        return done
+    def _subject(self, topic: str, key: str) -> str:
+        return subject_prefix(topic) + str(partition_of(key, self._partitions))
 
     def close(self) -> None:
         """Ends; appends that are not confirmed yet fail with UnknownOutcome."""
         self._inbox.close()
 
 
-class JetStreamReader:
-    """`shared.log.LogReader` on an ephemeral pull consumer over all partitions.
-
-    The consumer is made anew, from the last record on, whenever it may have lost something: silence (it sends
-    heart-beats), a hole in its own numbering, a server that was away.
-    """
-
-    PREFETCH = 1_000
-    """Most records that wait in memory or are on their way."""
-    HEARTBEAT_S = 0.5
-    SILENCE_S = 1.6
-    EXPIRES_S = 30
-
-    def __init__(self, bus: Bus, topic: str, group: str, partitions: int, owner: Owner) -> None:
-        self._bus = bus
-        self._topic = topic
-        self._group = group
-        self._stream = stream_of(topic)
-        self._prefix = subject_prefix(topic)
-        self._partitions = partitions
-        self._owner = owner
-        self._loop = asyncio.get_running_loop()
-        self._inbox = Inbox(bus, subjects.FUNCTION_INBOX)
-        self._next: dict[int, int] | None = None  # by partition; None: not assigned yet
-        self._position = 0  # in the stream, of all partitions
-        self._buffer: deque[Record] = deque()
-        self._wake: asyncio.Future[None] | None = None
-        self._closed = False
-        # Of the present consumer:
-        self._consumer = ""
-        self._sid = 0
-        self._delivered = 0
-        self._asked_for = 0
-        self._heard = 0.0
-        self._unread = 0
-
-    async def check(self) -> None:
-        """Waits for the server and checks the stream. Raises: LogError."""
-        await _check_partitions(self._inbox, self._topic, self._partitions)
-
-    @property
-    def lag(self) -> int:
-        """See `LogReader.lag`."""
-        return self._unread + len(self._buffer)
-
-    async def read(self, most: int) -> list[Record]:
-        """See `LogReader.read`."""
-        if self._next is None:
-            try:
-                await self._assign()
-            except _ClosedError:
-                return []
-        if not self._buffer and not self._closed:
-            await self._keep_consuming()
-            self._wake = self._loop.create_future()
-            timer = self._loop.call_later(1.0, self._wake_up)
-            await self._wake
-            timer.cancel()
-        if self._closed:
-            return []
-        buffer = self._buffer
-        records = [buffer.popleft() for _ in range(min(most, len(buffer)))]
-        self._pull()
-        return records
-
-    def seek(self, offsets: Mapping[int, int]) -> None:
-        """See `LogReader.seek`."""
-        if self._next is None:
-            return
-        self._next.update(offsets)
-        self._buffer = deque(r for r in self._buffer if r.partition not in offsets)
-        self._position = min(self._position, *offsets.values())
-        self._forget_consumer()
-
-    async def stored(self, offsets: Mapping[int, int]) -> None:
-        """See `LogReader.stored`: the stream needs not know, `lag` tells what is left."""
-
-    async def close(self) -> None:
-        """See `LogReader.close`."""
-        if self._closed:
-            return
-        self._closed = True
-        self._wake_up()
-        self._forget_consumer()
-        if self._next is not None:
-            await self._owner.revoked(frozenset(self._next))
-        self._inbox.close()
-
-    async def _assign(self) -> None:
-        """Takes all partitions and finds the first record that one of them has not stored yet."""
-        starts = dict(await self._owner.assigned(frozenset(range(self._partitions))))
-        info = await self._patiently_call(f"STREAM.INFO.{self._stream}")
-        end = int(info.state["last_seq"]) + 1
-        for partition, start in starts.items():
-            if start > end:
-                log.warning(
-                    "%s lost its end (partition %d is stored up to %d, the stream ends before %d): going on from there",
-                    self._stream, partition, start, end,
-                )  # fmt: skip
-                starts[partition] = end
-        firsts = [
-            await self._first_of(partition, start)
-            for partition, start in starts.items()
-            if start < end
-        ]
-        self._position = min((first for first in firsts if first is not None), default=end)
-        self._next = starts
-
-    async def _first_of(self, partition: int, start: int) -> int | None:
-        """The partition's first record at or after `start`: an idle partition must not hold the others back."""
-        ask = {"next_by_subj": f"{self._prefix}{partition}", "seq": max(start, 1)}
-        try:
-            answer = await self._patiently_call(f"STREAM.MSG.GET.{self._stream}", ask)
-        except JetStreamError as error:
-            if error.code != NO_MESSAGE_FOUND:
-                raise
-            return None
-        return int(answer.message["seq"])
-
-    async def _patiently_call(self, call: str, ask: object = None) -> _Answer:
-        """Raises: _ClosedError, JetStreamError."""
-        return await _patiently_call(self._inbox, call, ask, lambda: self._closed)
-
-    async def _keep_consuming(self) -> None:
-        """Makes a new consumer if there is none, or if the present one is silent."""
-        if self._consumer and self._loop.time() - self._heard > self.SILENCE_S:
-            log.warning(
-                "%s: silent, reading on with a new consumer from %d", self._stream, self._position
-            )
-            self._forget_consumer()
-        if self._consumer or not self._bus.connected:
-            return
-        name = f"{self._group}-{random_token()}"
-        config = {
-            "name": name,
-            "deliver_policy": "by_start_sequence",
-            "opt_start_seq": max(self._position, 1),
-            "ack_policy": "none",
-            "inactive_threshold": 60 * 1_000_000_000,
-            "mem_storage": True,
-            "num_replicas": 1,
-        }
-        create = {"stream_name": self._stream, "config": config}
-        try:
-            await _call(self._inbox, f"CONSUMER.CREATE.{self._stream}.{name}", create)
-        except (Unavailable, UnknownOutcome, JetStreamError) as error:
-            log.warning("%s: no consumer yet: %s", self._stream, error)
-            return
-        if self._closed:
-            return
-        self._consumer = name
-        self._delivered = self._asked_for = 0
-        self._heard = self._loop.time()
-        self._sid = self._bus.listen(f"{subjects.FUNCTION_INBOX}{name}", self._on_message)
-        self._pull()
-
-    def _forget_consumer(self) -> None:
-        """The server removes it by itself after a while without a request."""
-        if self._consumer:
-            self._bus.unlisten(self._sid)
-            self._consumer = ""
-
-    def _pull(self) -> None:
-        """Asks for more once half of what may wait is used up."""
-        room = self.PREFETCH - self._asked_for - len(self._buffer)
-        if not self._consumer or room < self.PREFETCH // 2:
-            return
-        ask = {
-            "batch": room,
-            "expires": self.EXPIRES_S * 1_000_000_000,
-            "idle_heartbeat": int(self.HEARTBEAT_S * 1_000_000_000),
-        }
-        subject = f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{self._consumer}"
-        try:
-            self._bus.send(
-                subject, msgspec.json.encode(ask), f"{subjects.FUNCTION_INBOX}{self._consumer}"
-            )
-        except Unavailable:
-            self._forget_consumer()
-        else:
-            self._asked_for += room
-
-    def _on_message(self, subject: str, reply: str, payload: bytes, headers: bytes) -> None:
-        self._heard = self._loop.time()
-        if not reply.startswith("$JS.ACK."):
-            self._on_status(headers)
-            return
-        # $JS.ACK.[<domain>.<account>.]<stream>.<consumer>.<tries>.<offset>.<number>.<ns>.<pending>[.<random>]
-        tokens = reply.split(".")
-        _, _, offset, number, nanoseconds, unread = (
-            tokens[3:9] if len(tokens) == 9 else tokens[5:11]
-        )
-        self._delivered += 1
-        self._asked_for -= 1
-        if int(number) != self._delivered:
-            log.warning(
-                "%s: the consumer lost a record, reading again from %d",
-                self._stream,
-                self._position,
-            )
-            self._forget_consumer()
-            return
-        self._unread = int(unread)
-        self._position = int(offset) + 1
-        partition = int(subject[len(self._prefix) :])
-        assert self._next is not None
-        if partition in self._next and self._next[partition] < self._position:
-            self._next[partition] = self._position
-            self._buffer.append(
-                Record(partition, self._position - 1, int(nanoseconds) // 1_000_000, payload)
-            )
-            self._wake_up()
-
-    def _on_status(self, headers: bytes) -> None:
-        """A heart-beat (100), the end of a request (404, 408, 409), or the end of the consumer."""
-        status = headers[9:12]
-        if status == b"100":
-            return
-        ended = header(headers, b"Nats-Pending-Messages: ")
-        if status in (b"404", b"408") and ended.isdecimal():
-            self._asked_for -= int(ended)
-            self._pull()
-        else:
-            log.warning(
-                "%s: %s", self._stream, headers[9:80].split(b"\r\n")[0].decode("utf-8", "replace")
-            )
-            self._forget_consumer()
-
-    def _wake_up(self) -> None:
-        if self._wake is not None and not self._wake.done():
-            self._wake.set_result(None)
-
-
-class _ClosedError(Exception):
-    """The reader was closed while it waited for JetStream."""
-
-
 class _MissingError(LogError):
     """There is no such stream."""
 
 
-async def _check_partitions(inbox: Inbox, topic: str, partitions: int) -> None:
+async def check_partitions(inbox: Inbox, topic: str, partitions: int) -> None:
+    """Waits for the server and checks a topic's stream. Raises: LogError."""
     try:
-        info = await _patiently_call(inbox, f"STREAM.INFO.{stream_of(topic)}")
+        info = await patiently_call(inbox, f"STREAM.INFO.{stream_of(topic)}")
     except JetStreamError as error:
         if error.code != STREAM_NOT_FOUND:
             raise
@@ -399,27 +134,3 @@ async def _check_partitions(inbox: Inbox, topic: str, partitions: int) -> None:
         raise LogError(
             f"IM_LOG_PARTITIONS is {partitions}, but {stream_of(topic)} was made with {there}, which never changes"
         )
-
-
-async def _call(inbox: Inbox, call: str, ask: object = None) -> _Answer:
-    """One request of the JetStream API. Raises: Unavailable, UnknownOutcome, JetStreamError."""
-    payload = b"" if ask is None else msgspec.json.encode(ask)
-    body, _ = await inbox.request(f"$JS.API.{call}", payload, API_TIMEOUT_S)
-    answer = _decode(body)
-    if answer.error is not None:
-        raise JetStreamError(answer.error)
-    return answer
-
-
-async def _patiently_call(
-    inbox: Inbox, call: str, ask: object = None, closed: Callable[[], bool] = lambda: False
-) -> _Answer:
-    """As `_call`, but waits until JetStream is there. Raises: _ClosedError, JetStreamError."""
-    while True:
-        try:
-            return await _call(inbox, call, ask)
-        except (Unavailable, UnknownOutcome) as error:
-            if closed():
-                raise _ClosedError from None
-            log.warning("JetStream is not there yet: %s", error.message)
-            await asyncio.sleep(0.2)

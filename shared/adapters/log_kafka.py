@@ -7,7 +7,7 @@ numbers got out of step stays so, and is replaced.
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -45,6 +45,9 @@ class _Append:
     key: bytes
     value: bytes
     done: "asyncio.Future[None]"
+    last: bool = True
+    """Whether `done` is resolved with this one. If it has failed before, this one is not sent any more."""
+    trace: str = ""
 
 
 @dataclass(slots=True)
@@ -70,9 +73,12 @@ class KafkaLogWriter:
         self._opening = asyncio.Lock()
         self._lanes: dict[tuple[str, int], _Lane] = {}
 
-    def append(self, topic: str, key: str, value: bytes) -> "asyncio.Future[None]":
+    def append(
+        self, topic: str, key: str, value: bytes, *, trace: str = ""
+    ) -> "asyncio.Future[None]":
         """See `LogWriter.append`."""
-        entry = _Append(key.encode(), value, asyncio.get_running_loop().create_future())
+        done = asyncio.get_running_loop().create_future()
+        entry = _Append(key.encode(), value, done, trace=trace)
         if len(value) > MAX_RECORD:
             _fail(
                 entry, NotAppendedError(f"a record of {len(value)} bytes is too large for the log")
@@ -80,6 +86,27 @@ class KafkaLogWriter:
         else:
             self._enqueue(topic, partition_of(key, self._partitions), entry)
         return entry.done
+
+    async def append_all(self, topic: str, records: Sequence[tuple[str, bytes]]) -> None:
+        """See `LogWriter.append_all`. One future a partition: a batch that fails takes those behind it along."""
+        loop = asyncio.get_running_loop()
+        lanes: dict[int, list[_Append]] = {}
+        for key, value in records:
+            if len(value) > MAX_RECORD:
+                raise NotAppendedError(f"a record of {len(value)} bytes is too large for the log")
+            lane = lanes.setdefault(partition_of(key, self._partitions), [])
+            done = lane[0].done if lane else loop.create_future()
+            lane.append(_Append(key.encode(), value, done, last=False))
+        for partition, entries in lanes.items():
+            entries[-1].last = True
+            for entry in entries:
+                self._enqueue(topic, partition, entry)
+        waiting = [entries[0].done for entries in lanes.values()]
+        if waiting:
+            await asyncio.wait(waiting)
+        for error in [future.exception() for future in waiting]:
+            if error is not None:
+                raise error
 
     def _enqueue(self, topic: str, partition: int, entry: _Append) -> None:
         lane = self._lanes.get((topic, partition))
@@ -110,10 +137,12 @@ class KafkaLogWriter:
                 if found != self._partitions:
                     raise LogError(f"{lane.topic} has {found} partitions, not {self._partitions}")
                 batch, entries = self._pack(producer, lane)
+                if not entries:
+                    return
                 delivery = await producer.send_batch(batch, lane.topic, partition=lane.partition)
-        except (KafkaError, OSError, TimeoutError, LogError) as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, nobody may wait for ever
             # Nothing was handed over yet: every record that waits is surely not in the log.
-            reason = NotAppendedError(f"kafka is not reached: {error or type(error).__name__}")
+            reason = NotAppendedError(f"kafka is not reached: {str(error) or type(error).__name__}")
             for entry in (*entries, *lane.waiting):
                 _fail(entry, reason)
             lane.waiting.clear()
@@ -126,7 +155,16 @@ class KafkaLogWriter:
         entries: list[_Append] = []
         while lane.waiting:
             entry = lane.waiting[0]
-            if batch.append(key=entry.key, value=entry.value, timestamp=None) is None:
+            if entry.done.done() and not entry.done.cancelled():
+                lane.waiting.popleft()
+                continue
+            kept = batch.append(
+                key=entry.key,
+                value=entry.value,
+                timestamp=None,
+                headers=[("traceparent", entry.trace.encode())] if entry.trace else [],
+            )
+            if kept is None:
                 break
             entries.append(lane.waiting.popleft())
         batch.close()
@@ -148,7 +186,7 @@ class KafkaLogWriter:
         error = delivery.exception()
         if error is None:
             for entry in entries:
-                if not entry.done.done():
+                if entry.last and not entry.done.done():
                     entry.done.set_result(None)
             return
         log.warning(
@@ -312,7 +350,10 @@ class KafkaLogReader(ConsumerRebalanceListener):  # type: ignore[misc]
     async def on_partitions_assigned(self, assigned: "set[TopicPartition]") -> None:
         """Called by aiokafka after a rebalance, before the first fetch."""
         if assigned:
-            starts = await self._owner.assigned(frozenset(tp.partition for tp in assigned))
+            starts = dict(await self._owner.assigned(frozenset(tp.partition for tp in assigned)))
+            if new := [TopicPartition(self._topic, p) for p, start in starts.items() if not start]:
+                oldest = await self._consumer.beginning_offsets(new)
+                starts |= {tp.partition: offset for tp, offset in oldest.items()}
             self.seek(starts)
             self._ready.update(starts)
 

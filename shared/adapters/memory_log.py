@@ -1,7 +1,7 @@
 """The log in memory, for tests: the same contract suite runs on it and on the real ones."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from shared.ids import now_ms
 from shared.log import Owner, Record, partition_of
@@ -16,12 +16,20 @@ class MemoryLog:
         self._records: dict[str, list[Record]] = {}
         self._readers: list[MemoryReader] = []
 
-    def append(self, topic: str, key: str, value: bytes) -> "asyncio.Future[None]":
-        """See `LogWriter.append`."""
+    def append(
+        self, topic: str, key: str, value: bytes, *, trace: str = ""
+    ) -> "asyncio.Future[None]":
+        """See `LogWriter.append`. Records in memory have no headers."""
+        del trace
         self.put(topic, partition_of(key, self._partitions), value)
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         done.set_result(None)
         return done
+
+    async def append_all(self, topic: str, records: Sequence[tuple[str, bytes]]) -> None:
+        """See `LogWriter.append_all`."""
+        for key, value in records:
+            await self.append(topic, key, value)
 
     def put(self, topic: str, partition: int, value: bytes) -> None:
         """Adds a record to one partition. Offsets have holes, as a stream of several partitions has."""

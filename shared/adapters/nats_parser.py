@@ -63,10 +63,8 @@ class LeanParser(Parser):
             position = stop + 2
             on_message = self.nc.listener_of(int(line[1]))
             if on_message is None:
-                headers = data[start : start + head] if head else None
-                await self.nc._process_msg(  # noqa: SLF001 - as nats-py's own parser does
-                    int(line[1]), line[0], reply, data[start + head : stop], headers
-                )
+                headers, payload = data[start : start + head], data[start + head : stop]
+                await self.nc._process_msg(int(line[1]), line[0], reply, payload, headers)  # noqa: SLF001
                 continue
             try:
                 on_message(

@@ -1,13 +1,14 @@
 """SQLAlchemy engines for MySQL, MariaDB (aiomysql) and SQLite (aiosqlite), set up so that they behave alike."""
 
+import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import event
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import InterfaceError, InternalError, OperationalError
+from sqlalchemy.exc import DisconnectionError, InterfaceError, InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
@@ -15,6 +16,10 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from shared.errors import Unavailable, UnknownOutcome
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+CANCEL_S = 5.0
 
 _AWAY = (OperationalError, InterfaceError, InternalError, PoolTimeoutError, OSError)
 
@@ -31,21 +36,24 @@ def open_engine(url: str, *, pool_size: int = 8) -> AsyncEngine:
     """An engine for `mysql+aiomysql://…` or `sqlite+aiosqlite:///…`. Connects on first use; `dispose` closes it."""
     parsed = make_url(url)
     if parsed.get_backend_name() == "sqlite":
-        engine = create_async_engine(parsed, pool_size=pool_size, connect_args={"timeout": 30})
+        engine = create_async_engine(
+            parsed, pool_size=pool_size, hide_parameters=True, connect_args={"timeout": 30}
+        )
         event.listen(engine.sync_engine, "connect", _set_up_sqlite)
         return engine
     parsed = parsed.update_query_dict({"charset": "utf8mb4"})
-    return create_async_engine(
+    engine = create_async_engine(
         parsed,
         pool_size=pool_size,
         max_overflow=0,
-        pool_pre_ping=True,
-        pool_recycle=1800,
+        hide_parameters=True,  # errors, which get logged, would quote contents and hashes
         connect_args={
             "connect_timeout": 5,
             "init_command": "SET " + ", ".join(_SESSION),
         },
     )
+    event.listen(engine.sync_engine, "checkout", _refuse_dead)
+    return engine
 
 
 @asynccontextmanager
@@ -66,6 +74,31 @@ async def writing(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
         if committing:
             raise UnknownOutcome("the database broke off; it may have happened") from error
         raise Unavailable("the database is not reached; nothing happened") from error
+
+
+def _refuse_dead(connection: Any, _record: ConnectionPoolEntry, _proxy: Any) -> None:
+    """Makes the pool open a new connection if the server has closed this one, without a round trip to ask.
+
+    SQLAlchemy's `pool_pre_ping` costs one, and does not know the RuntimeError of uvloop's closed transports.
+    """
+    raw = connection.driver_connection
+    reader = raw._reader  # noqa: SLF001 - aiomysql itself notices only when it writes
+    # Nothing is asked while a connection is in the pool: what is there to read is the server's farewell.
+    if raw.closed or reader.at_eof() or reader.exception() or reader._buffer:  # noqa: SLF001
+        raw.close()
+        raise DisconnectionError("the server has closed this connection")
+
+
+async def to_the_end(statements: Coroutine[Any, Any, T]) -> T:
+    """Lets statements end before their caller is cancelled: a SQLite transaction cancelled in the middle leaves its
+    connection, and so the whole database, locked.
+    """
+    task = asyncio.create_task(statements)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task], timeout=CANCEL_S)
+        raise
 
 
 def _set_up_sqlite(connection: Any, _record: ConnectionPoolEntry) -> None:

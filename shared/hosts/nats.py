@@ -16,17 +16,19 @@ from typing import Any
 
 import msgspec
 
-from shared import subjects
-from shared.bus import Bus, header, pack_headers
+from shared import subjects, telemetry
+from shared.bus import Bus, pack_headers, read_headers
 from shared.errors import AppError, BadRequest, Unauthenticated, Unavailable
 from shared.function import Context, Function, Handler
 from shared.ids import now_ms, random_token
-from shared.invoke import invoke, trace_id
+from shared.invoke import invoke
 from shared.log import LogWriter
+from shared.telemetry import about, trace_id
 
 log = logging.getLogger(__name__)
 
 VERSION = "0.1.0"
+TRACEPARENT_LENGTH = 55
 _SERVICE_INBOX = "_INBOX."
 
 
@@ -73,6 +75,7 @@ class Host:
     ) -> None:
         self.stats = HostStats()
         self._bus = bus
+        self._loop = asyncio.get_running_loop()
         self._writer = writer
         self._max_in_flight = max_in_flight
         self._tasks: set[asyncio.Task[None]] = set()
@@ -146,7 +149,8 @@ class Host:
             self.stats.foreign_reply += 1
             return
         now = now_ms()
-        deadline = header(block, b"Im-Deadline: ")
+        headers = read_headers(block)
+        deadline = headers.get("Im-Deadline", "")
         if deadline.isdecimal() and int(deadline) < now:
             # The asker has already been told `unknown_outcome`; doing it now would only surprise him.
             self.stats.late += 1
@@ -155,10 +159,10 @@ class Host:
             user_id,
             deps,
             now,
-            header(block, b"Im-Conn: "),
-            header(block, b"Im-Session: "),
+            _token(headers.get("Im-Conn", "")),
+            _token(headers.get("Im-Session", "")),
             reply,
-            header(block, b"traceparent: "),
+            headers.get("traceparent", "")[:TRACEPARENT_LENGTH],
         )
         endpoint.requests += 1
         if (user_id == subjects.NOBODY) is not endpoint.handler.command.anonymous:
@@ -171,21 +175,29 @@ class Host:
                 Unavailable("too many commands at once; try again", retry_after_ms=200),
             )
         else:
-            task = asyncio.get_running_loop().create_task(self._run(endpoint, payload, ctx))
+            task = self._loop.create_task(self._run(endpoint, payload, ctx))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
     async def _run(self, endpoint: _Endpoint, payload: bytes, ctx: Context[Any]) -> None:
         started = time.perf_counter_ns()
+        span = None
+        code, error = "ok", ""
+        if telemetry.sampled(ctx.traceparent):
+            span = _span(endpoint, ctx)
+            ctx = msgspec.structs.replace(ctx, traceparent=span.traceparent)
         try:
             body = await invoke(endpoint.handler, payload, ctx, self._bus, self._writer)
-        except AppError as error:
-            self._fail(endpoint, ctx, error)
+        except AppError as failure:
+            code, error = failure.code, failure.code if failure.status >= 500 else ""
+            self._fail(endpoint, ctx, failure)
         else:
             if body is not None and ctx.reply:
                 self._answer(ctx, body, b"")
         finally:
             endpoint.processing_ns += time.perf_counter_ns() - started
+            if span is not None:
+                span.end({"im.code": code}, error)
 
     def _fail(self, endpoint: _Endpoint, ctx: Context[Any], error: AppError) -> None:
         endpoint.errors += 1
@@ -199,12 +211,9 @@ class Host:
         try:
             self._bus.send(ctx.reply, body, headers=headers)
         except Unavailable:
-            log.warning(
-                "an answer was lost: the bus is not reached (trace %s)",
-                trace_id(ctx.traceparent),
-            )
+            log.warning("an answer was lost: the bus is not reached", extra=about(ctx.traceparent))
         except ValueError:
-            log.exception("an answer was too large (trace %s)", trace_id(ctx.traceparent))
+            log.exception("an answer was too large", extra=about(ctx.traceparent))
 
     def _describe(
         self,
@@ -217,6 +226,22 @@ class Host:
     ) -> None:
         if reply.startswith(_SERVICE_INBOX) and self._bus.connected:
             self._bus.send(reply, msgspec.json.encode(answer(service)))
+
+
+def _span(endpoint: _Endpoint, ctx: Context[Any]) -> telemetry.Span:
+    """Of a sampled command."""
+    command = endpoint.handler.command.type
+    attributes = telemetry.messaging("nats", "process", subjects.command(ctx.user_id, command)) | {
+        "messaging.destination.template": subjects.commands_of(command),
+        "messaging.consumer.group.name": endpoint.queue,
+        "im.user_id": ctx.user_id,
+    }
+    return telemetry.start(f"process {command}", "consumer", ctx.traceparent, attributes)
+
+
+def _token(text: str) -> str:
+    """A caller's id that will stand in subjects and headers, or "" if it must not."""
+    return text if text and subjects.is_token(text) else ""
 
 
 def error_headers(error: AppError) -> bytes:

@@ -9,6 +9,7 @@ from typing import Any
 
 from clients.python.natterjack import Client, MessageReceived
 from schemas.messages import Message, MessageAck, SendMessage
+from tests.facts import take_facts
 from tests.support import until
 from tests.system import System
 
@@ -90,7 +91,10 @@ async def _listen(side: Side, count: int) -> None:
 
 
 async def check(system: System, sides: tuple[Side, Side]) -> None:
-    """Every ack is a row, once, with the numbers that the sender was told; no gap; both saw the same."""
+    """Every ack is a row, once, with the numbers that the sender was told; no gap; both saw the same.
+
+    So do those who read the facts.
+    """
     acks = sides[0].acks | sides[1].acks
     contents = sides[0].contents | sides[1].contents
     conversation_id = next(iter(acks.values())).conversation_id
@@ -108,3 +112,7 @@ async def check(system: System, sides: tuple[Side, Side]) -> None:
     for side in sides:
         seen = [(m.seq, m.msg_id, m.content) for m in side.received]
         assert seen == [(row["seq"], row["msg_id"], row["content"]) for row in rows]
+    facts = await take_facts(system.servers["nats"].url, len(rows))
+    assert [(fact.data.seq, fact.data.msg_id) for fact in facts] == [
+        (row["seq"], row["msg_id"]) for row in rows
+    ], "the facts are not what happened"

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from shared.adapters.log_jetstream import JetStreamReader, JetStreamWriter, ensure_stream
+from shared.adapters.log_jetstream import JetStreamWriter, ensure_stream
+from shared.adapters.log_jetstream_reader import JetStreamReader
 from shared.adapters.log_kafka import (
     KafkaLogReader,
     KafkaLogWriter,
@@ -211,6 +212,40 @@ async def test_read_returns_without_records_when_closed(topic_and_log: tuple[str
         assert await reading == []
 
 
+async def test_many_at_once_keep_their_order(topic_and_log: tuple[str, Log]) -> None:
+    topic, log = topic_and_log
+    records = [(f"p_1_{i % 17}", f"{i}".encode()) for i in range(1_500)]
+    expected: dict[int, list[bytes]] = {}
+    for key, value in records:
+        expected.setdefault(partition_of(key, PARTITIONS), []).append(value)
+    await log.writer.append_all(topic, [])
+    await log.writer.append_all(topic, records[:1_000])
+    await log.writer.append_all(topic, records[1_000:])
+    async with log.reader(Keeper()) as reader:
+        assert by_partition(await take(reader, 1_500)) == expected
+
+
+def firsts(values: list[bytes]) -> list[bytes]:
+    """Without repeats of what came before."""
+    return list(dict.fromkeys(values))
+
+
+async def append_through(
+    log: Log, topic: str, records: list[tuple[str, bytes]], kill: Callable[[], None]
+) -> None:
+    """Appends all, each hundred again until it is confirmed, while the server is killed in the middle."""
+    for i in range(0, len(records), 100):
+        if i == 500:
+            asyncio.get_running_loop().call_soon(kill)
+        async with asyncio.timeout(60):
+            while True:
+                try:
+                    await log.writer.append_all(topic, records[i : i + 100])
+                    break
+                except (NotAppendedError, UnknownOutcome):
+                    await asyncio.sleep(0.05)
+
+
 class TestJetStream:
     """What only a real server does."""
 
@@ -233,6 +268,41 @@ class TestJetStream:
         assert by_partition(await take(reader, 700)) == after
         values = [record.value for record in first + rest]
         assert sorted(values) == sorted(value for part in before.values() for value in part)
+        await reader.close()
+        writer.close()
+        await bus.close()
+
+    async def test_a_broken_row_of_appends_leaves_no_hole(self, nats_server: NatsServer) -> None:
+        topic = next(_topics)
+        bus = await NatsBus.open(nats_server.url, "test")
+        await ensure_stream(bus, topic, 1)
+        writer = JetStreamWriter(bus, 1)
+        log = Log(writer, lambda _: pytest.fail("not used"))
+        records = [("p_1_2", b"%d" % i) for i in range(1_000)]
+
+        def kill() -> None:
+            nats_server.kill()
+            nats_server.start()
+
+        await append_through(log, topic, records, kill)
+        # A record that gets lost takes along those behind it.
+        genuine, lost = bus.send, iter(range(3))
+
+        def lossy(subject: str, payload: bytes, reply: str = "", headers: bytes = b"") -> None:
+            if payload != b"lost" or next(lost, None) is None:
+                genuine(subject, payload, reply, headers)
+
+        bus.send = lossy  # type: ignore[method-assign]
+        row = [("p_1_2", value) for value in (b"before", b"lost", b"behind", b"last")]
+        for _ in range(3):
+            with pytest.raises(NotAppendedError, match="last msg ID"):
+                await writer.append_all(topic, row)
+        await writer.append_all(topic, row)
+        reader = JetStreamReader(bus, topic, "test", 1, Keeper())
+        values: list[bytes] = []
+        while b"last" not in values:
+            values += [record.value for record in await take(reader, 1)]
+        assert firsts(values) == [value for _, value in records + row]
         await reader.close()
         writer.close()
         await bus.close()
@@ -305,10 +375,31 @@ class TestKafka:
                         continue
             # What nobody could know may have come after all; it stands behind what was confirmed.
             read: dict[int, list[bytes]] = {}
-            while sum(map(len, read.values())) < 701 or not any(b"again" in v for v in read.values()):
+            while sum(map(len, read.values())) < 701 or not any(
+                b"again" in v for v in read.values()
+            ):
                 for partition, values in by_partition(await take(reader, 1)).items():
                     read.setdefault(partition, []).extend(values)
             assert {p: values[: len(before[p])] for p, values in read.items()} == before
+
+    async def test_a_broken_row_of_appends_leaves_no_hole(self, kafka_server: KafkaServer) -> None:
+        topic = next(_topics)
+        records = [(f"p_1_{i % 17}", b"%d" % i) for i in range(1_000)]
+
+        def kill() -> None:
+            kafka_server.kill()
+            kafka_server.start()
+
+        async with kafka_log(kafka_server, topic) as log, log.reader(Keeper()) as reader:
+            await append_through(log, topic, records, kill)
+            expected: dict[int, list[bytes]] = {}
+            for key, value in records:
+                expected.setdefault(partition_of(key, PARTITIONS), []).append(value)
+            read: dict[int, list[bytes]] = {p: [] for p in expected}
+            while any(expected[p][-1] not in values for p, values in read.items()):
+                for partition, values in by_partition(await take(reader, 1)).items():
+                    read[partition] += values
+            assert {p: firsts(values) for p, values in read.items()} == expected
 
     async def test_partitions_are_shared_and_handed_over(self, kafka_server: KafkaServer) -> None:
         topic = next(_topics)

@@ -22,12 +22,13 @@ from migrations.schema import upgrade
 from schemas.messages import MessageAck
 from schemas.records import SendRequested
 from shared import subjects, tables
-from shared.adapters.log_jetstream import JetStreamReader, JetStreamWriter, ensure_stream
+from shared.adapters.log_jetstream import JetStreamWriter, ensure_stream
+from shared.adapters.log_jetstream_reader import JetStreamReader
 from shared.adapters.nats import NatsBus
 from shared.adapters.redis import open_redis
 from shared.adapters.sql import open_engine
 from shared.bus import Inbox, header
-from shared.hot import HotCache, HotWriter
+from shared.hot import HotWriter, key_of
 from shared.ids import month_of, private_conversation, snowflake_ms
 from shared.log import DEAD, REQUESTS
 from tests.servers import NatsServer, RedisServer
@@ -177,8 +178,8 @@ async def test_a_message_is_numbered_delivered_cached_stored_and_acked(road: Roa
     assert heads == [
         (f"im.v1.user.{u}", {"conversation_id": "p_1_2", "seq": 2, "rev": 0}) for u in (1, 2)
     ]
-    hot = await HotCache(road.redis).read("p_1_2", 1, 9)
-    assert [json.loads(m) for _, m in hot] == [f["data"] for s, f, _ in frames if s.endswith(".2")][
+    hot = await road.redis.zrange(key_of("p_1_2"), 0, -1)
+    assert [json.loads(m) for m in hot] == [f["data"] for s, f, _ in frames if s.endswith(".2")][
         :2
     ]
     assert [(r.msg_id, r.seq, r.content) for r in await road.rows()] == [
@@ -266,11 +267,8 @@ async def test_goes_on_without_redis_and_removes_what_it_missed(
             redis_server.start()
         road.hot._resting_until = 0.0
         assert (await acked(road, message(1, 2, "c"))).seq == 3
-    cache = HotCache(road.redis)
-    assert [seq for seq, _ in await cache.read("p_1_2", 1, 9)] == [3]
-    await cache.repair("p_1_2", {2: b"{}"})
-    assert [seq for seq, _ in await cache.read("p_1_2", 1, 9)] == [2, 3]
-    assert await cache.newest("p_1_2") == 3
+    held = await road.redis.zrange(key_of("p_1_2"), 0, -1, withscores=True)
+    assert [int(seq) for _, seq in held] == [3]
     assert [r.seq for r in await road.rows()] == [1, 2, 3]
 
 

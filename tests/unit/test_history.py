@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from functions.history.handler import MAX_ANSWER, Deps, Head, history, sync
-from functions.history.pages import Pages
+from functions.history.pages import Pages, Window
+from functions.history.span import Bounds, span_of
 from schemas.messages import GetHistory, Position, Sync
 from shared.errors import Forbidden
 from shared.function import Context
@@ -56,13 +57,12 @@ class FakeCache:
     def __init__(self) -> None:
         self.held: dict[str, dict[int, bytes]] = {}
 
-    async def read(self, conversation_id: str, first: int, last: int) -> Sequence[bytes]:
+    async def read(self, conversation_id: str, bounds: Bounds) -> Window:
         held = self.held.get(conversation_id, {})
-        span = range(first, last + 1)
-        return [held[s] for s in span] if all(s in held for s in span) else []
-
-    async def newest(self, conversation_id: str) -> int:
-        return max(self.held.get(conversation_id, {}), default=0)
+        newest = max(held, default=0)
+        span = span_of(bounds, newest)
+        wanted = range(span.first, span.last + 1)
+        return Window(newest, [held[s] for s in wanted] if all(s in held for s in wanted) else [])
 
     async def repair(self, conversation_id: str, messages: Mapping[int, bytes]) -> None:
         self.held.setdefault(conversation_id, {}).update(messages)

@@ -6,22 +6,25 @@ import asyncio
 import copy
 import json
 import random
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import msgspec
 import pytest
 
 from functions.timeline import core, shell
 from functions.timeline.core import Accepted, Answer, Conversation, Progress
+from functions.timeline.outbox import Outbox
 from functions.timeline.pending import Pending
 from functions.timeline.publish import Publisher
 from functions.timeline.shell import Timeline
 from functions.timeline.store import FencedError, Loaded, StoreAwayError
 from schemas.records import SendRequested
+from shared import patience
 from shared.adapters.memory import MemoryBus
 from shared.adapters.memory_log import MemoryLog
+from shared.errors import UnknownOutcome
 from shared.ids import EPOCH_MS, snowflake_ms
-from shared.log import DEAD, REQUESTS
+from shared.log import DEAD, EVENTS, REQUESTS
 
 PARTITIONS = 2
 
@@ -86,6 +89,22 @@ class MemoryStore:
             raise StoreAwayError("at random")
 
 
+class ShakyLog(MemoryLog):
+    """A log whose long appends take their time, and break off in the middle at random."""
+
+    def __init__(self, chance: random.Random, clock: Callable[[], int]) -> None:
+        super().__init__(PARTITIONS, clock)
+        self.chance = chance
+
+    async def append_all(self, topic: str, records: Sequence[tuple[str, bytes]]) -> None:
+        breaks = self.chance.randrange(len(records)) if self.chance.random() < 0.1 else -1
+        for i, (key, value) in enumerate(records):
+            await asyncio.sleep(0)
+            if i == breaks:
+                raise UnknownOutcome("at random")
+            await self.append(topic, key, value)
+
+
 class NoCache:
     """`Hot` that only takes its time."""
 
@@ -104,7 +123,7 @@ class World:
     def __init__(self, seed: int, store: type[MemoryStore] = MemoryStore) -> None:
         self.chance = random.Random(seed)
         self.clock = EPOCH_MS + 1_000
-        self.log = MemoryLog(PARTITIONS, lambda: self.clock)
+        self.log = ShakyLog(self.chance, lambda: self.clock)
         self.bus = MemoryBus()
         self.store = store(self.chance)
         self.acks: dict[tuple[str, int, str, str], set[bytes]] = {}
@@ -211,6 +230,14 @@ class World:
         ]
         if set(self.delivered) != set(self.store.rows):
             found.append("delivered is not what is stored")
+        facts: dict[str, list[int]] = {}
+        for record in self.log.records(EVENTS):
+            data = json.loads(record.value)["data"]
+            of = facts.setdefault(data["conversation_id"], [])
+            if data["seq"] not in of:
+                of.append(data["seq"])
+        if facts != seqs:
+            found.append(f"facts are not what is stored, in order: {facts}")
         if len({r.value for r in self.log.records(DEAD)}) != self.poison:
             found.append("poison is not in the dead letters")
         return found
@@ -230,7 +257,7 @@ class World:
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shell, "RETRY_S", (0.0, 0.0))
+    monkeypatch.setattr(patience, "RETRY_S", (0.0, 0.0))
 
 
 async def broken(store: type[MemoryStore] = MemoryStore, seeds: int = 40) -> list[str]:
@@ -320,6 +347,22 @@ async def test_the_checks_catch_a_forgotten_pending_answer(monkeypatch: pytest.M
     monkeypatch.setattr(
         shell, "_forget_oldest", lambda cache, most, _: genuine(cache, most, 1 << 60)
     )
+    assert await broken()
+
+
+async def test_the_checks_catch_a_commit_before_the_facts(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def at_once(_: Outbox) -> None:
+        await asyncio.sleep(0)
+
+    genuine = Outbox.flush
+    monkeypatch.setattr(Outbox, "flush", at_once)
+
+    async def run(outbox: Outbox) -> None:
+        while True:
+            await asyncio.sleep(0.001)
+            await genuine(outbox)
+
+    monkeypatch.setattr(Outbox, "run", run)
     assert await broken()
 
 

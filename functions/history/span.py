@@ -1,0 +1,30 @@
+"""Which messages a request means. Since `seq` has no gaps, its bounds and the newest `seq` name them exactly."""
+
+from typing import NamedTuple
+
+
+class Bounds(NamedTuple):
+    """As asked for: `after` and `before` are exclusive, at most `limit` messages."""
+
+    after: int | None
+    before: int | None
+    limit: int
+
+
+class Span(NamedTuple):
+    """Messages `first` … `last`, both included; empty if `last < first`.
+
+    `newest_first`: which end to keep if it is cut.
+    """
+
+    first: int
+    last: int
+    newest_first: bool
+
+
+def span_of(bounds: Bounds, newest: int) -> Span:
+    """What the bounds mean in a conversation whose newest message is `newest`."""
+    last = newest if bounds.before is None else min(newest, bounds.before - 1)
+    if bounds.after is not None:
+        return Span(bounds.after + 1, min(last, bounds.after + bounds.limit), newest_first=False)
+    return Span(max(1, last - bounds.limit + 1), last, newest_first=True)

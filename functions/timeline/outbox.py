@@ -1,0 +1,88 @@
+"""What the timeline appends to the log itself: facts (`im.events`) and dead letters (`im.dead`)."""
+
+import asyncio
+import logging
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from functions.timeline.core import Accepted, Dead, Effect
+from functions.timeline.metrics import Counters
+from shared.dead_letters import dead_letter
+from shared.log import DEAD, EVENTS, REQUESTS, LogWriter
+from shared.patience import patiently
+
+log = logging.getLogger(__name__)
+
+MOST = 1_000
+"""Facts of one call of the log."""
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Outbox:
+    """Facts on their way. What `add` was given goes out in order; what failed is repeated with all that follows it."""
+
+    def __init__(self, writer: LogWriter, counters: Counters) -> None:
+        self._writer = writer
+        self._counters = counters
+        self._waiting: list[tuple[str, bytes]] = []
+        self._something = asyncio.Event()
+        self._turn = asyncio.Lock()
+
+    def add(self, effects: Iterable[Effect]) -> None:
+        """Takes the facts of a batch."""
+        self._waiting += [
+            (effect.request.conversation_id, fact(effect))
+            for effect in effects
+            if type(effect) is Accepted
+        ]
+        if self._waiting:
+            self._something.set()
+
+    async def run(self) -> None:
+        """Appends what is added, while the next batch is applied and the last one stored."""
+        while True:
+            await self._something.wait()
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Returns when all that was added before is in the log, however long that takes."""
+        async with self._turn:
+            self._something.clear()
+            left = len(self._waiting)
+            while left > 0:
+                batch = self._waiting[: min(left, MOST)]
+                await self._append(EVENTS, batch)
+                del self._waiting[: len(batch)]
+                left -= len(batch)
+                self._counters.facts += len(batch)
+
+    async def bury(self, dead: Dead) -> None:
+        """Puts a record into the dead letters, however long that takes: else it would be lost."""
+        record = dead.record
+        log.error(
+            "record %d of partition %d is dead: %s",
+            record.offset,
+            record.partition,
+            dead.reason,
+            extra=about(dead.request.trace if dead.request is not None else ""),
+        )
+        self._counters.dead += 1
+        await self._append(
+            DEAD, [(str(record.partition), dead_letter(REQUESTS, record, dead.reason))]
+        )
+
+    async def _append(self, topic: str, records: Sequence[tuple[str, bytes]]) -> None:
+        await patiently(lambda: self._writer.append_all(topic, records), self._counters)
+
+
+def fact(effect: Accepted) -> bytes:
+    """`schemas.facts.MessageSent` around the JSON that was made for the push."""
+    request = effect.request
+    trace = b'"trace":%b,' % _encode(request.trace) if request.trace else b""
+    return b'{"type":"message.sent","id":"message.sent.%d",%b"data":%b}' % (
+        effect.row[0],
+        trace,
+        effect.message,
+    )
