@@ -3,6 +3,7 @@
 A request's fields come from the path, from the query of a GET, and from a JSON object in the body.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from math import ceil
 from typing import Any
@@ -19,6 +20,8 @@ from shared.errors import BadRequest, TooLarge, Unauthenticated
 
 MAX_BODY = 64 * 1024
 """Longest body of a request in bytes; a longer one is `too_large`."""
+BODY_S = 30.0
+"""How long a body may take to arrive: whoever sends it byte by byte must not hold a connection for ever."""
 TRACE_ID: web.RequestKey[str] = web.RequestKey("trace_id", str)
 CALLER: web.RequestKey[str] = web.RequestKey("caller", str)
 """The caller's `traceparent`, if it is a valid one."""
@@ -97,7 +100,11 @@ async def _body(request: web.Request) -> bytes:
         return b""
     if (request.content_length or 0) > MAX_BODY:
         raise TooLarge(f"a request's body has at most {MAX_BODY} bytes")
-    return await request.read()
+    try:
+        async with asyncio.timeout(BODY_S):
+            return await request.read()
+    except TimeoutError:
+        raise BadRequest(f"the body was not complete within {BODY_S:.0f} s") from None
 
 
 def _data(request: web.Request, body: bytes, types: dict[str, Any]) -> bytes:

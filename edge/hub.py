@@ -81,7 +81,7 @@ class Hub:
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
         self._users: dict[int, _User] = {}
-        self._joining: list[Member] = []
+        self._joining: dict[str, Member] = {}
         self._resync = False
         self._task: asyncio.Task[None] | None = None
 
@@ -92,12 +92,14 @@ class Hub:
             user = self._users[user_id] = _User()
             user.sid = self._bus.listen(subjects.user(user_id), user.deliver)
         user.members[member.connection_id] = member
-        self._joining.append(member)
+        self._joining[member.connection_id] = member
         if self._task is None:
             self._settle()
 
     def leave(self, user_id: int, member: Member) -> None:
         """Lets a connection go; with a user's last one his subscription ends."""
+        # While the bus is away clients come and go, and none of them must stay behind here.
+        self._joining.pop(member.connection_id, None)
         user = self._users.get(user_id)
         if (
             user is not None
@@ -127,7 +129,7 @@ class Hub:
         """One flush for all who wait; those who come meanwhile wait for the next."""
         # While the bus is away there is nothing to wait for: `reconnected` starts this again.
         while (self._joining or self._resync) and self._bus.connected:
-            count, resync = len(self._joining), self._resync
+            joining, resync = list(self._joining.values()), self._resync
             try:
                 await self._bus.flush()
             except Exception as error:  # noqa: BLE001 whatever nats-py raises: it is only tried again
@@ -136,13 +138,12 @@ class Hub:
                 continue
             if not self._bus.connected:
                 break
-            joined = self._joining[:count]
-            del self._joining[:count]
             if resync:
                 self._resync = False
                 self._push_resync()
-            for member in joined:
-                member.live()
+            for member in joining:
+                if self._joining.pop(member.connection_id, None) is not None:
+                    member.live()
         self._task = None
 
     def _push_resync(self) -> None:

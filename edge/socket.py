@@ -16,6 +16,7 @@ from edge.road import Road, identity
 from edge.roster import HEARTBEAT_S, Roster
 from edge.session import Action, Ask, Close, LoggedIn, Session, Write
 from edge.stats import Stats
+from schemas.commands import BY_TYPE
 from schemas.events import Ready
 from shared.auth import TokenVerifier
 from shared.function import frame
@@ -25,6 +26,10 @@ MAX_OUTGOING = 1 << 20
 """Most bytes that wait for a client that does not read; beyond it is closed with 4408."""
 CLOSE_GRACE_S = 5.0
 """How long a closing connection may take to send what is buffered and hear the client's close."""
+
+CHECK = BY_TYPE["auth.check"]
+CHECK_AGAIN_S = 15.0
+"""Pause until a session is checked again if nobody could tell whether it has ended."""
 
 
 class Common:
@@ -120,6 +125,7 @@ class Socket(asyncio.Protocol):
         self._is_live = True
         ready = Ready(self.user_id, self.connection_id, HEARTBEAT_S)
         self._write(text_frame(frame(ready, Ready.type)))
+        self._check_session()
 
     def push(self, wire: bytes) -> None:
         """Writes an event's finished frame. Before `ready` there is none: the client catches up after it."""
@@ -181,6 +187,17 @@ class Socket(asyncio.Protocol):
         self._common.road.ask(
             ask.command, self.user_id, ask.data, self._who, partial(self._answered, ask.request_id)
         )
+
+    def _check_session(self) -> None:
+        """Has a session that ended before we subscribed kicked again: its token is valid for a while, and a socket
+        outlives its token.
+        """
+        if not self._session.closed:
+            self._common.road.ask(CHECK, self.user_id, b"{}", self._who, self._checked)
+
+    def _checked(self, answer: Answer) -> None:
+        if answer.status >= 500:
+            asyncio.get_running_loop().call_later(CHECK_AGAIN_S, self._check_session)
 
     def _answered(self, request_id: bytes, answer: Answer) -> None:
         self._write(self._session.answered(request_id, answer))

@@ -84,9 +84,14 @@ def _bind(family: int, address: Any, *, shared: bool) -> socket.socket:
     return listener
 
 
+_CLIENTS_FAULTS = (HttpProcessingError, web.RequestPayloadError, ConnectionError)
+
+
 def _without_request(record: logging.LogRecord) -> bool:
-    """Keeps what aiohttp says of requests that it cannot parse out of the logs: it quotes them, and so their tokens."""
-    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
+    """Keeps what aiohttp says of broken requests out of the logs: it quotes them, and so their tokens, and anybody
+    could fill the disk with it.
+    """
+    return not (record.exc_info and isinstance(record.exc_info[1], _CLIENTS_FAULTS))
 
 
 async def _serve(

@@ -107,6 +107,13 @@ COMMANDS: tuple[Command, ...] = (
         errors=("not_found",),
     ),
     Command(
+        "auth.check",
+        "auth",
+        auth.CheckSession,
+        Empty,
+        "Check that one's session still lives",
+    ),
+    Command(
         "auth.change_password",
         "auth",
         auth.ChangePassword,

@@ -31,6 +31,6 @@ def nickname_key(nickname: str) -> str:
 
     Raises: BadRequest if nothing of it would be seen.
     """
-    if not nickname.strip():
+    if not any(c.isprintable() and not c.isspace() for c in nickname):
         raise BadRequest("nickname is blank", field="nickname")
     return fold(nickname)[:MAX_KEY]

@@ -9,12 +9,12 @@ from schemas.facts import MessageSent
 from shared.adapters.event_stream import STREAM
 
 
-async def take_facts(url: str, count: int, timeout_s: float = 60) -> list[MessageSent]:
-    """The first `count` facts of the stream, repeats left out."""
+async def take_facts(url: str, count: int, conversation_id: str = "") -> list[MessageSent]:
+    """The first `count` facts of the stream (of one conversation, if it is named), repeats left out."""
     client = await nats.connect(url)
     facts: dict[str, MessageSent] = {}
     try:
-        async with asyncio.timeout(timeout_s):
+        async with asyncio.timeout(60):
             consumer = await client.jetstream().pull_subscribe(
                 "im.v1.evt.message.*", "tests", stream=STREAM
             )
@@ -28,7 +28,8 @@ async def take_facts(url: str, count: int, timeout_s: float = 60) -> list[Messag
                     assert message.subject == "im.v1.evt.message.sent"
                     assert message.headers
                     assert message.headers["Nats-Msg-Id"] == fact.id
-                    facts.setdefault(fact.id, fact)
+                    if conversation_id in ("", fact.data.conversation_id):
+                        facts.setdefault(fact.id, fact)
                     await message.ack()
     finally:
         await client.close()

@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 
 from functions.auth.accounts import change_password, login, register
 from functions.auth.deps import Deps
-from functions.auth.sessions import list_sessions, logout, refresh, revoke_session
+from functions.auth.sessions import check, list_sessions, logout, refresh, revoke_session
 from functions.auth.store import SqlAccounts, SqlSessions
 from functions.auth.tokens import TokenSigner
 from shared.function import Function, on
@@ -42,6 +42,7 @@ function = Function(
         on("auth.logout", logout),
         on("auth.sessions", list_sessions),
         on("auth.revoke_session", revoke_session),
+        on("auth.check", check),
         on("auth.change_password", change_password),
     ),
     lifespan,

@@ -86,6 +86,9 @@ class Sessions(Protocol):
     async def end(self, user_id: int, session_id: str, now_ms: int) -> bool:
         """Ends a live session of this user; False if there is none."""
 
+    async def ended(self, user_id: int, session_id: str) -> bool:
+        """Whether it is a session of this user that has ended before its time."""
+
     async def live(
         self, user_id: int, now_ms: int, before: tuple[int, str] | None, limit: int
     ) -> Sequence[Session]:

@@ -7,7 +7,15 @@ import msgspec
 from functions.auth.deps import Deps
 from functions.auth.refresh import Meaning, SessionState, judge, mint, session_of, successor
 from functions.auth.tokens import LIFETIME_S
-from schemas.auth import ListSessions, Logout, Refresh, RevokeSession, Sessions, Tokens
+from schemas.auth import (
+    CheckSession,
+    ListSessions,
+    Logout,
+    Refresh,
+    RevokeSession,
+    Sessions,
+    Tokens,
+)
 from schemas.types import Empty
 from shared.errors import BadRequest, NotFound, Unauthenticated, Unavailable
 from shared.function import Context, Outcome
@@ -55,6 +63,17 @@ async def logout(cmd: Logout, ctx: Context[Deps]) -> Outcome[Empty]:
 async def revoke_session(cmd: RevokeSession, ctx: Context[Deps]) -> Outcome[Empty]:
     """Ends one of one's own sessions."""
     return await _end(cmd.id, ctx, "revoked")
+
+
+async def check(_cmd: CheckSession, ctx: Context[Deps]) -> Outcome[Empty]:
+    """Kicks once more whoever came back with the access token of a session that has ended."""
+    if not (ctx.session and await ctx.deps.sessions.ended(ctx.user_id, ctx.session)):
+        return Outcome(Empty())
+    return Outcome(
+        None,
+        pushes=kicked(ctx.user_id, [ctx.session], "ended"),
+        error=Unauthenticated("this session has ended; log in again"),
+    )
 
 
 async def list_sessions(cmd: ListSessions, ctx: Context[Deps]) -> Outcome[Sessions]:

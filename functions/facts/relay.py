@@ -72,7 +72,9 @@ class Relay:
     async def stop(self) -> None:
         """Leaves the log; what is not published yet, the next owner publishes."""
         self._stopping = True
-        async with self._turn:  # aiokafka would never end a commit of offsets under which it is closed
+        async with (
+            self._turn
+        ):  # aiokafka would never end a commit of offsets under which it is closed
             if self._reader is not None:
                 await self._reader.close()
 

@@ -69,6 +69,9 @@ for i = 1, #KEYS do
 end
 """
 
+REST_S = 3.0
+"""After a failure Redis is not asked for so long."""
+
 
 class _Verdict(NamedTuple):
     """`missing`: whose existence Redis does not know; `nonce`: what then stands under their keys."""
@@ -89,6 +92,7 @@ class Gate:
         self._interval_ms = 1000 // RATE_PER_S if limits else 0
         self._nonces = (f"{prefix}.{n}" for prefix in [random_token()] for n in count())
         self._own_limits: dict[int, float] = {}
+        self._resting_until = 0.0
         self._verdicts = Coalescer(self._ask_redis)
         self._users = Coalescer(self._ask_sql)
 
@@ -114,12 +118,15 @@ class Gate:
         # A nonce of its own for every batch: were it one for the process, a load from before a deletion could fill
         # a key under the nonce that a load from after it has placed.
         nonce = next(self._nonces)
+        if self._resting():
+            return [_Verdict(self._wait_without_redis(sender), 3, nonce) for sender, _ in pairs]
         try:
             answer = await self._admit(
                 keys=keys, args=[nonce, self._interval_ms, BURST * self._interval_ms]
             )
         except (RedisError, OSError) as error:
             log.warning("redis is not reached, limits are kept in this process: %s", error)
+            self._resting_until = time.monotonic() + REST_S
             return [_Verdict(self._wait_without_redis(sender), 3, nonce) for sender, _ in pairs]
         return [_Verdict(answer[i], answer[i + 1], nonce) for i in range(0, len(answer), 2)]
 
@@ -131,13 +138,17 @@ class Gate:
         async with self._engine.connect() as connection:
             found = set((await connection.execute(query)).scalars())
         fills = [(user_id, nonce) for user_id, nonce in loads if user_id in found]
-        if fills:
+        if fills and not self._resting():
             with contextlib.suppress(RedisError, OSError):  # only a copy
                 await self._fill(
                     keys=[user_key(u) for u, _ in fills],
                     args=[KNOWN_FOR_S, *(n for _, n in fills)],
                 )
         return [user_id in found for user_id, _ in loads]
+
+    def _resting(self) -> bool:
+        """Whether Redis has just failed: one that hangs must not hold up every command for its time-out."""
+        return time.monotonic() < self._resting_until
 
     def _wait_without_redis(self, sender: int) -> int:
         now = time.monotonic() * 1000

@@ -11,6 +11,9 @@ from shared.errors import BadRequest, Forbidden, TooLarge
 from shared.function import Context, Outcome
 from shared.ids import members_of_private, private_conversation
 
+MAX_DEPTH = 64
+"""Deepest nesting of `extra`; some parsers give up at 100."""
+
 
 class Admission(Protocol):
     """Says whether a message may be sent now."""
@@ -29,8 +32,8 @@ async def send(cmd: SendMessage, ctx: Context[Deps]) -> Outcome[MessageAck]:
     """Checks and appends; the answer comes from the timeline once the record is committed and numbered."""
     receiver = _receiver(cmd, ctx.user_id)
     extra = cmd.extra
-    if isinstance(extra, msgspec.Raw) and len(bytes(extra)) > MAX_EXTRA:
-        raise TooLarge(f"extra is longer than {MAX_EXTRA} bytes", field="extra")
+    if isinstance(extra, msgspec.Raw):
+        _check_extra(bytes(extra))
     await ctx.deps.gate.admit(ctx.user_id, receiver)
     record = SendRequested(
         conversation_id=private_conversation(ctx.user_id, receiver),
@@ -49,6 +52,26 @@ async def send(cmd: SendMessage, ctx: Context[Deps]) -> Outcome[MessageAck]:
         extra=extra,
     )
     return Outcome(None, requests=(record,))
+
+
+def _check_extra(extra: bytes) -> None:
+    """It is passed on unread: whatever a strict reader stumbles over would cut its receivers off."""
+    if len(extra) > MAX_EXTRA:
+        raise TooLarge(f"extra is longer than {MAX_EXTRA} bytes", field="extra")
+    try:
+        if _depth(msgspec.json.decode(extra)) > MAX_DEPTH:
+            raise BadRequest(f"extra is nested deeper than {MAX_DEPTH} levels", field="extra")
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise BadRequest(f"extra is not valid JSON: {error}", field="extra") from None
+
+
+def _depth(value: object) -> int:
+    """Levels of arrays and objects in a decoded JSON value."""
+    if isinstance(value, dict):
+        return 1 + max(map(_depth, value.values()), default=0)
+    if isinstance(value, list):
+        return 1 + max(map(_depth, value), default=0)
+    return 0
 
 
 def _receiver(cmd: SendMessage, sender: int) -> int:

@@ -13,6 +13,7 @@ import msgspec
 
 from schemas.messages import Message, MessageAck
 from schemas.records import AnyRequest, SendRequested
+from schemas.types import MAX_EXTRA
 from shared import subjects
 from shared.ids import (
     EPOCH_MS,
@@ -136,6 +137,8 @@ def prepare(record: Record) -> Entry:
             )
         if request.conn and not subjects.is_token(request.conn):
             return Entry(record, None, fault="the connection's id is no token")
+        if request.extra is not msgspec.UNSET and len(bytes(request.extra)) > MAX_EXTRA:
+            return Entry(record, None, fault=f"extra is over {MAX_EXTRA} bytes")
         return Entry(record, request, members, _key(request), _digest(request))
     except Exception as error:  # noqa: BLE001 - whatever is in the log must not stop the timeline
         return Entry(record, None, fault=f"{type(error).__name__}: {str(error)[:500]}")

@@ -11,6 +11,7 @@ from functions.timeline.metrics import Counters
 from shared.dead_letters import dead_letter
 from shared.log import DEAD, EVENTS, REQUESTS, LogWriter
 from shared.patience import patiently
+from shared.telemetry import about
 
 log = logging.getLogger(__name__)
 

@@ -4,8 +4,9 @@ Per batch: load → apply → hot cache → publish → facts into the outbox �
 task commits once the log has the facts. A crash at
 any point only repeats: nothing is numbered but by `core.apply`, and a new owner starts at the last COMMIT.
 
-Two locks: `_step` lets a batch be finished before its partition is given up; `_sql` lets loads and commits of one owner
-follow one another, so that a load sees `log_progress` as this owner left it or not as its own.
+Two locks: `_step` lets a batch be finished before its partition is given up; `_sql` lets commits and claims follow one
+another. A load does not wait for a commit, which would keep acks waiting for the disk: it may see `log_progress` as of
+before or after it, but not as another owner has left it.
 """
 
 import asyncio
@@ -14,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TypeVar
 
 from functions.timeline import tracing
+from functions.timeline.clashes import ClashError
 from functions.timeline.core import (
     Accepted,
     Answer,
@@ -32,7 +34,7 @@ from functions.timeline.metrics import Counters
 from functions.timeline.outbox import Outbox
 from functions.timeline.pending import Pending
 from functions.timeline.publish import Publisher
-from functions.timeline.store import ClashError, FencedError, Loaded, Store
+from functions.timeline.store import FencedError, Loaded, Store
 from shared.bus import Bus
 from shared.ids import month_of, now_ms
 from shared.log import LogReader, LogWriter, Record
@@ -56,13 +58,19 @@ At = Callable[[str], None]
 
 
 class Owned:
-    """One partition in this owner's hands; thrown away whole when it is lost."""
+    """One partition in this owner's hands; thrown away whole when it is lost.
 
-    __slots__ = ("committed", "pending", "state")
+    known: values of `log_progress` that this owner has stored, or is storing, since its last load began. A load that
+    finds one of them may be used whichever it is: what is not in memory has no rows in the commits in between.
+    """
+
+    __slots__ = ("committed", "committing", "known", "pending", "state")
 
     def __init__(self, partition: int, progress: Progress) -> None:
         self.state = State(partition, progress)
         self.committed = progress
+        self.committing = progress
+        self.known = {progress}
         self.pending = Pending(progress)
 
 
@@ -152,8 +160,7 @@ class Timeline:
             return
         spans = tracing.begin(entry for _, entry in entries)
         async with self._step:
-            async with self._sql:
-                results = await self._load_and_apply(entries)
+            results = await self._load_and_apply(entries)
             self._at("applied")
             effects = [effect for batch in results.values() for effect in batch]
             await self._hot.add([effect for effect in effects if type(effect) is Accepted])
@@ -163,6 +170,7 @@ class Timeline:
             for owned, batch in results.items():
                 owned.pending.add(batch, owned.state.progress)
                 owned.pending.traced += tracing.finish(spans, batch)
+                self._evict(owned)
         self.counters.records += len(effects)
         waiting = sum(owned.pending.records for owned in self._owned.values())
         if waiting >= MAX_PENDING:
@@ -175,25 +183,31 @@ class Timeline:
         self, entries: list[tuple[Owned, Entry]]
     ) -> dict[Owned, list[Effect]]:
         """Nothing is evicted and no other record applied between the load and the last `apply`."""
+        entries = self._still_owned(entries)
         while True:
-            entries = [
-                (owned, entry)
-                for owned, entry in entries
-                if self._owned.get(owned.state.partition) is owned
-            ]
             try:
                 await self._load(entries)
-                break
             except FencedError as error:
-                await self._lose(error)
+                async with self._sql:
+                    mine = {owned.state.partition for owned, _ in self._still_owned(entries)}
+                    if lost := error.partitions & mine:
+                        await self._lose(FencedError(lost))
+            loaded, entries = entries, self._still_owned(entries)
+            if len(entries) == len(loaded):
+                break
         results: dict[Owned, list[Effect]] = {}
         for owned, entry in entries:
             results.setdefault(owned, []).append(apply(owned.state, entry))
         return results
 
+    def _still_owned(self, entries: list[tuple[Owned, Entry]]) -> list[tuple[Owned, Entry]]:
+        """Without those of partitions that were lost meanwhile."""
+        owned_now = self._owned
+        return [e for e in entries if owned_now.get(e[0].state.partition) is e[0]]
+
     async def _load(self, entries: list[tuple[Owned, Entry]]) -> None:
         """Fetches the conversations and keys that are not in memory. Raises: FencedError."""
-        expected: dict[int, Progress] = {}
+        expected: dict[int, set[Progress]] = {}
         ids: dict[str, Owned] = {}
         keys: dict[bytes, Owned] = {}
         for owned, entry in entries:
@@ -211,7 +225,9 @@ class Timeline:
                 ids[conversation_id] = owned
             if entry.key not in owned.state.answers:
                 keys[entry.key] = owned
-            expected[owned.state.partition] = owned.committed
+            if owned.state.partition not in expected:
+                owned.known = {owned.committed, owned.committing}
+                expected[owned.state.partition] = owned.known
         if not ids and not keys:
             return
         loaded: Loaded = await patiently(
@@ -243,7 +259,10 @@ class Timeline:
             self._plenty.clear()
             batch = {p: owned.pending for p, owned in self._owned.items() if owned.pending.records}
             for partition, pending in batch.items():
-                self._owned[partition].pending = Pending(pending.new)
+                owned = self._owned[partition]
+                owned.pending = Pending(pending.new)
+                owned.committing = pending.new
+                owned.known.add(pending.new)
             if batch:
                 await self._prepare_commit(batch)
                 await self._store_batch(batch)
@@ -279,14 +298,13 @@ class Timeline:
                 await self._lose(error)
             except ClashError as error:
                 for partition, ids in error.clashes.items():
-                    await self._bury_clashes(partition, batch[partition], ids)
+                    await self._bury_clashes(batch[partition], partition, ids, error.reason)
 
     def _stored(self, batch: Mapping[int, Pending]) -> None:
         for partition, pending in batch.items():
             owned = self._owned[partition]
             owned.committed = pending.new
             self._heads.stored(pending)
-            self._evict(owned)
             self.counters.rows += len(pending.keys)
         self.counters.commits += 1
 
@@ -313,10 +331,12 @@ class Timeline:
         assert self._reader is not None
         self._reader.seek(await self._claim(error.partitions))
 
-    async def _bury_clashes(self, partition: int, pending: Pending, ids: set[int]) -> None:
-        """A message whose numbers are taken: must never happen, must never go unseen."""
+    async def _bury_clashes(
+        self, pending: Pending, partition: int, ids: set[int], why: str
+    ) -> None:
+        """A message that was acked and cannot be stored: must never happen, must never go unseen."""
         for row in pending.rows_of(ids):
-            reason = f"message {row[0]} (seq {row[10]} of {row[2]}) was acked, but another one is stored in its place"
+            reason = f"message {row[0]} (seq {row[10]} of {row[2]}) was acked, but {why}"
             log.error("ALARM: %s", reason)
             self.counters.clashes += 1
             record = Record(partition, pending.new.next, 0, repr(row).encode())

@@ -8,17 +8,18 @@ from state of another point of the log.
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from contextlib import asynccontextmanager
 from functools import wraps
 from typing import Any, ParamSpec, Protocol, TypeVar
 
 import msgspec
-from sqlalchemy import Table, and_, func, or_, select
-from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from sqlalchemy import Table, func, select
+from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from functions.timeline import bulk
-from functions.timeline import tracing
+from functions.timeline import bulk, tracing
+from functions.timeline.clashes import ClashError, explain
 from functions.timeline.core import Answer, Conversation, Progress
 from functions.timeline.pending import Pending, Row
 from shared import months, tables
@@ -42,14 +43,6 @@ class FencedError(Exception):
         super().__init__(f"another owner has moved on partitions {sorted(self.partitions)}")
 
 
-class ClashError(Exception):
-    """These rows (partition → ids of messages) cannot be stored: others with the same numbers are there."""
-
-    def __init__(self, clashes: Mapping[int, set[int]]) -> None:
-        self.clashes = clashes
-        super().__init__(f"other rows are stored under the same numbers: {dict(clashes)}")
-
-
 class Loaded(msgspec.Struct, frozen=True):
     """What SQL has of the conversations and keys that were asked for."""
 
@@ -64,9 +57,13 @@ class Store(Protocol):
         """How far each partition is stored; makes the row of one that was never read."""
 
     async def load(
-        self, expected: Mapping[int, Progress], ids: list[str], keys: list[bytes]
+        self, expected: Mapping[int, AbstractSet[Progress]], ids: list[str], keys: list[bytes]
     ) -> Loaded:
-        """Reads conversations and keys in one snapshot. Raises: FencedError unless `log_progress` is as expected."""
+        """Reads conversations and keys in one snapshot.
+
+        Raises: FencedError unless `log_progress` is as expected: one of a set of values for each partition, to which
+        more may be added meanwhile.
+        """
 
     async def commit(self, batch: Mapping[int, Pending]) -> None:
         """Stores the pending rows of partitions, all or nothing. Repeating a commit that succeeded does nothing.
@@ -138,12 +135,12 @@ class SqlStore:
 
     @_sql
     async def load(
-        self, expected: Mapping[int, Progress], ids: list[str], keys: list[bytes]
+        self, expected: Mapping[int, AbstractSet[Progress]], ids: list[str], keys: list[bytes]
     ) -> Loaded:
         """See `Store.load`."""
         async with self._snapshot() as connection:
             stored = await _progress(connection, expected)
-            if moved := [p for p, progress in expected.items() if stored.get(p) != progress]:
+            if moved := [p for p, known in expected.items() if stored.get(p) not in known]:
                 raise FencedError(moved)
             conversations: dict[str, Conversation] = {}
             answers: dict[bytes, Answer] = {}
@@ -161,17 +158,15 @@ class SqlStore:
     async def commit(self, batch: Mapping[int, Pending]) -> None:
         """See `Store.commit`."""
         try:
-            await self._commit(batch)
+            await self._commit_once(batch)
+        except DataError as error:
+            if refused := await self._refused(batch):
+                raise ClashError(refused, "SQL refuses it") from error
+            raise
         except IntegrityError as error:
-            await self._explain(batch, error)
-        except _MovedError as moved:
-            undone = {
-                p: pending for p, pending in batch.items() if moved.stored.get(p) != pending.new
-            }
-            if lost := [p for p, pending in undone.items() if moved.stored.get(p) != pending.old]:
-                raise FencedError(lost) from None
-            if undone:  # the others were stored by an earlier try whose answer got lost
-                await self._commit(undone)
+            async with self._snapshot() as connection:
+                await explain(connection, batch, error)
+            await self._commit_once(batch)
 
     @_sql
     async def ensure_months(self, needed: Iterable[int]) -> None:
@@ -180,6 +175,19 @@ class SqlStore:
         if wanted:
             await months.ensure_months(self._engine, wanted)
             self._months |= wanted
+
+    async def _commit_once(self, batch: Mapping[int, Pending]) -> None:
+        """Commits what an earlier try, whose answer got lost, has not committed yet."""
+        try:
+            await self._commit(batch)
+        except _MovedError as moved:
+            undone = {
+                p: pending for p, pending in batch.items() if moved.stored.get(p) != pending.new
+            }
+            if lost := [p for p, pending in undone.items() if moved.stored.get(p) != pending.old]:
+                raise FencedError(lost) from None
+            if undone:
+                await self._commit(undone)
 
     @asynccontextmanager
     async def _snapshot(self) -> AsyncIterator[AsyncConnection]:
@@ -259,27 +267,20 @@ class SqlStore:
             return " ON CONFLICT DO UPDATE SET " + ",".join(f"{c}=excluded.{c}" for c in columns)
         return " ON DUPLICATE KEY UPDATE " + ",".join(f"{c}=VALUES({c})" for c in columns)
 
-    async def _explain(self, batch: Mapping[int, Pending], error: IntegrityError) -> None:
-        """Finds the rows that are there already, and stores the rest if they are the same ones.
-
-        Raises: ClashError if others are in their place; the given error if there are none.
-        """
-        clashes: dict[int, set[int]] = {}
-        same = 0
-        async with self._snapshot() as connection:
-            for partition, pending in batch.items():
-                replayed, others = await _compare(connection, pending)
-                same += len(replayed)
-                if others:
-                    clashes[partition] = others
-                elif replayed:
-                    pending.drop(replayed)
-        if clashes:
-            raise ClashError(clashes) from error
-        if not same:
-            raise error
-        log.warning("%d rows were stored already, the same ones", same)
-        await self._commit(batch)
+    async def _refused(self, batch: Mapping[int, Pending]) -> dict[int, set[int]]:
+        """Ids of the messages whose row SQL refuses, found by trying each alone."""
+        refused: dict[int, set[int]] = {}
+        for partition, pending in batch.items():
+            for month, rows in pending.messages.items():
+                for row in rows:
+                    try:
+                        async with self._engine.connect() as connection:  # never committed
+                            await self._insert(connection, tables.message_table(month), [row])
+                    except DataError:
+                        refused.setdefault(partition, set()).add(row[0])
+                    except IntegrityError:
+                        pass  # not what is looked for
+        return refused
 
 
 class _MovedError(Exception):
@@ -314,44 +315,7 @@ def _compare_and_set(batch: Mapping[int, Pending]) -> str:
         f"({_PARTITION}={partition} AND {_NEXT}={old.next} AND last_ms={old.last_ms} AND counter={old.counter})"
         for _, _, partition, old in moves
     )
-    return (  # noqa: S608 - nothing but our own numbers
-        f"UPDATE log_progress SET {_NEXT}={case('next')}, last_ms={case('last_ms')},"
+    return (
+        f"UPDATE log_progress SET {_NEXT}={case('next')}, last_ms={case('last_ms')},"  # noqa: S608 - our numbers
         f" counter={case('counter')} WHERE {conditions}"
     )
-
-
-_IDENTITY = ("id", "conversation_id", "seq", "sender_id", "client_msg_id")
-"""Columns of a message that never change; the key's digest vouches for the content."""
-
-
-async def _compare(connection: AsyncConnection, pending: Pending) -> tuple[set[int], set[int]]:
-    """Ids of the pending messages whose row or key is stored: (the same, another one)."""
-    same: set[int] = set()
-    others: set[int] = set()
-    keys = {row[2]: row for row in pending.keys}
-    for month, rows in pending.messages.items():
-        c = tables.message_table(month).c
-        places = [(name, c.keys().index(name)) for name in _IDENTITY]
-        for row in rows:
-            mine = {name: row[place] for name, place in places}
-            at_its_place = or_(c.id == row[0], and_(c.conversation_id == row[2], c.seq == row[10]))
-            there = (
-                (
-                    await connection.execute(
-                        select(*(c[name] for name in _IDENTITY)).where(at_its_place)
-                    )
-                )
-                .mappings()
-                .all()
-            )
-            key = keys[row[0]]
-            keyed = (await connection.execute(_ANSWERS.where(_KEY.key == key[0]))).all()
-            if any(dict(found) != mine for found in there) or any(
-                tuple(found) != key for found in keyed
-            ):
-                others.add(row[0])
-            elif there and keyed:
-                same.add(row[0])
-            elif there or keyed:
-                others.add(row[0])
-    return same, others

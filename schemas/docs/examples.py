@@ -45,6 +45,7 @@ EXAMPLES: tuple[Model, ...] = (
     _tokens,
     auth.Refresh("Qm9i.1.c2VjcmV0"),
     auth.Logout(),
+    auth.CheckSession(),
     auth.ListSessions(),
     _session,
     auth.Sessions([_session], None),

@@ -48,7 +48,7 @@ class NatsBus(Client):
         self._loop = asyncio.get_running_loop()
         self._ps = LeanParser(self)
         self._kicked = False
-        self._late: list[tuple[int, bytes]] = []
+        self._late: dict[int, bytes] = {}
         self._reconnect_listeners: list[Callable[[], None]] = []
 
     @classmethod
@@ -112,11 +112,12 @@ class NatsBus(Client):
             self._put(command)
         else:
             # A reconnect may be past the point where nats-py subscribes again.
-            self._late.append((self._sid, command))
+            self._late[self._sid] = command
         return self._sid
 
     def unlisten(self, sid: int) -> None:
         """See `Bus.unlisten`."""
+        self._late.pop(sid, None)
         if self._subs.pop(sid, None) is not None and self._status == Client.CONNECTED:
             self._put(b"UNSUB %d\r\n" % sid)
 
@@ -163,10 +164,9 @@ class NatsBus(Client):
 
     async def _on_reconnected(self) -> None:
         log.warning("nats: connected again")
-        late, self._late = self._late, []
-        for sid, command in late:
-            if sid in self._subs:
-                # A repeated SUB of the same number changes nothing at the server.
-                self._put(command)
+        late, self._late = self._late, {}
+        for command in late.values():
+            # A repeated SUB of the same number changes nothing at the server.
+            self._put(command)
         for tell in self._reconnect_listeners:
             tell()

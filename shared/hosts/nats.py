@@ -6,6 +6,7 @@ as NATS services do (ADR-32), and speaks their error headers.
 
 import asyncio
 import logging
+import re
 import socket
 import time
 from collections.abc import Callable
@@ -29,6 +30,7 @@ log = logging.getLogger(__name__)
 
 VERSION = "0.1.0"
 TRACEPARENT_LENGTH = 55
+_MS = re.compile(r"[0-9]{1,16}")
 _SERVICE_INBOX = "_INBOX."
 
 
@@ -151,7 +153,7 @@ class Host:
         now = now_ms()
         headers = read_headers(block)
         deadline = headers.get("Im-Deadline", "")
-        if deadline.isdecimal() and int(deadline) < now:
+        if _MS.fullmatch(deadline) and int(deadline) < now:
             # The asker has already been told `unknown_outcome`; doing it now would only surprise him.
             self.stats.late += 1
             return

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import random
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -91,14 +91,24 @@ async def _listen(side: Side, count: int) -> None:
 
 
 async def check(system: System, sides: tuple[Side, Side]) -> None:
-    """Every ack is a row, once, with the numbers that the sender was told; no gap; both saw the same.
-
-    So do those who read the facts.
-    """
+    """What was acked is stored; both sides saw just that, and so do those who read the facts."""
     acks = sides[0].acks | sides[1].acks
-    contents = sides[0].contents | sides[1].contents
     conversation_id = next(iter(acks.values())).conversation_id
     rows = await system.rows(conversation_id)
+    compare(acks, sides[0].contents | sides[1].contents, rows)
+    for side in sides:
+        seen = [(m.seq, m.msg_id, m.content) for m in side.received]
+        assert seen == [(row["seq"], row["msg_id"], row["content"]) for row in rows]
+    facts = await take_facts(system.servers["nats"].url, len(rows), conversation_id)
+    assert [(fact.data.seq, fact.data.msg_id) for fact in facts] == [
+        (row["seq"], row["msg_id"]) for row in rows
+    ], "the facts are not what happened"
+
+
+def compare(
+    acks: Mapping[str, MessageAck], contents: Mapping[str, str], rows: Sequence[Mapping[str, Any]]
+) -> None:
+    """Every ack (by client_msg_id) is a row, once, with the numbers that the sender was told, and there is no gap."""
     assert [row["seq"] for row in rows] == list(range(1, len(rows) + 1)), (
         "numbers have a gap or a double"
     )
@@ -108,11 +118,8 @@ async def check(system: System, sides: tuple[Side, Side]) -> None:
     assert set(acks) == set(stored), "acked and stored differ"
     for key, ack in acks.items():
         row = stored[key]
-        assert (row["msg_id"], row["seq"], row["content"]) == (ack.msg_id, ack.seq, contents[key])
-    for side in sides:
-        seen = [(m.seq, m.msg_id, m.content) for m in side.received]
-        assert seen == [(row["seq"], row["msg_id"], row["content"]) for row in rows]
-    facts = await take_facts(system.servers["nats"].url, len(rows))
-    assert [(fact.data.seq, fact.data.msg_id) for fact in facts] == [
-        (row["seq"], row["msg_id"]) for row in rows
-    ], "the facts are not what happened"
+        assert (row["msg_id"], row["seq"], row["content"]) == (
+            ack.msg_id,
+            ack.seq,
+            contents[key],
+        ), "a row is not what was acked"

@@ -226,6 +226,15 @@ async def test_past_its_dead_line_a_command_is_not_done(
     assert gates.entered.qsize() == 1
 
 
+@pytest.mark.parametrize("deadline", ["soon", "-1", "9" * 5000, "٣"])
+async def test_a_dead_line_that_is_none_does_not_count(
+    host: Host, inbox: Inbox, deadline: str
+) -> None:
+    headers = pack_headers({"Im-Deadline": deadline})
+    _, block = await inbox.request(subjects.command(7, "user.get"), ask(6), 10, headers)
+    assert block == b""
+
+
 async def test_a_command_without_a_reply_is_done(host: Host, bus: Bus, gates: Gates) -> None:
     bus.send(subjects.command(7, "user.get"), ask(5))
     assert (await gates.entered.get()).reply == ""

@@ -157,3 +157,16 @@ async def test_list_pages_newest_first(service: Service) -> None:
     assert {s["device_id"] for s in found} == {f"device-{i}" for i in range(1, 5)}
     with pytest.raises(BadRequest):
         await service.call("auth.sessions", {"cursor": "x"}, user=user_id)
+
+
+async def test_a_session_that_has_ended_is_kicked_again(service: Service) -> None:
+    user_id = await service.register("alice")
+    gone, here = await service.login("alice"), await service.login("alice")
+    await service.call("auth.logout", {}, user=user_id, session=gone["sid"])
+    service.kicked.clear()
+    with pytest.raises(Unauthenticated):
+        await service.call("auth.check", {}, user=user_id, session=gone["sid"])
+    assert service.kicked == [(f"im.v1.user.{user_id}", gone["sid"], "ended")]
+    for session, user in ((here["sid"], user_id), ("", user_id), (gone["sid"], user_id + 1)):
+        assert await service.call("auth.check", {}, user=user, session=session) == {}
+    assert len(service.kicked) == 1

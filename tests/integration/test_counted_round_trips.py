@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -35,7 +35,7 @@ class Road:
         self.inbox = inbox
         self.counts: Counter[str] = Counter()
 
-    async def ask(self, command: str, data: dict[str, object]) -> dict[str, object]:
+    async def ask(self, command: str, data: Mapping[str, object]) -> dict[str, object]:
         body, headers = await self.inbox.request(
             subjects.command(1, command), msgspec.json.encode(data), 30
         )
@@ -96,7 +96,7 @@ async def road(
 def count(road: Road, resources: Resources, monkeypatch: pytest.MonkeyPatch) -> None:
     def on_sql(_connection: object, _cursor: object, sql: str, *_: object) -> None:
         road.counts["sql"] += 1
-        road.counts[f"sql {sql.split()[0]}"] += 1
+        road.counts[f"sql {sql.split(maxsplit=1)[0]}"] += 1
 
     event.listen(resources.engine().sync_engine, "before_cursor_execute", on_sql)
     send_packed = AbstractConnection.send_packed_command

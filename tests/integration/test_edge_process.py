@@ -215,6 +215,23 @@ async def test_tokens_are_not_logged(nats_server: NatsServer) -> None:
         assert secret not in edge.stderr()
 
 
+async def test_what_clients_break_is_not_logged(nats_server: NatsServer) -> None:
+    half = b"Content-Length: 50\r\n\r\n{"
+    no_gzip = b"Content-Encoding: gzip\r\nContent-Length: 3\r\n\r\nabc"
+    with EdgeProcess(nats_server.url) as edge:
+        edge.wait_until_ready()
+        for body in (half, no_gzip):
+            _, writer = await asyncio.open_connection("127.0.0.1", edge.port)
+            writer.write(b"POST /api/v1/auth/login HTTP/1.1\r\nHost: x\r\n" + body)
+            await writer.drain()
+            writer.close()
+            await writer.wait_closed()
+        assert edge.status("/healthz") == 200
+        edge.terminate()
+        assert await edge.ended() == 0
+        assert "Traceback" not in edge.stderr()
+
+
 def test_ctrl_c(nats_server: NatsServer) -> None:
     with EdgeProcess(nats_server.url) as edge:
         edge.wait_until_ready()

@@ -1,5 +1,7 @@
 """Engines on real servers: what a server closed is not used again, and a frozen transaction ends."""
 
+from typing import Any
+
 from sqlalchemy import text
 
 from shared.adapters.sql import open_engine
@@ -24,7 +26,8 @@ async def test_a_connection_that_was_idle_for_too_long_is_replaced(mariadb_serve
     engine = open_engine(await mariadb_server.new_database(), pool_size=1)
     async with engine.connect() as connection:
         await connection.execute(text("SET SESSION wait_timeout=1"))
-        reader = (await connection.get_raw_connection()).driver_connection._reader
+        raw: Any = (await connection.get_raw_connection()).driver_connection
+        reader = raw._reader
     await until(lambda: reader._buffer or reader.at_eof() or reader.exception())
     async with engine.connect() as connection:
         assert (await connection.execute(text("SELECT 1"))).scalar() == 1

@@ -30,7 +30,7 @@ from shared.adapters.sql import open_engine
 from shared.bus import Inbox, header
 from shared.hot import HotWriter, key_of
 from shared.ids import month_of, private_conversation, snowflake_ms
-from shared.log import DEAD, REQUESTS
+from shared.log import DEAD, EVENTS, REQUESTS
 from tests.servers import NatsServer, RedisServer
 from tests.support import until
 
@@ -122,7 +122,7 @@ async def road(
     await redis.flushall()
     engine = open_engine(f"sqlite+aiosqlite:///{tmp_path}/im.sqlite")
     await upgrade(engine)
-    for topic in (REQUESTS, DEAD):
+    for topic in (REQUESTS, EVENTS, DEAD):
         await ensure_stream(bus, topic, PARTITIONS)
         await bus.request(f"$JS.API.STREAM.PURGE.{topic.replace('.', '_').upper()}", b"")
     road = Road(bus, redis, engine)
@@ -178,7 +178,7 @@ async def test_a_message_is_numbered_delivered_cached_stored_and_acked(road: Roa
     assert heads == [
         (f"im.v1.user.{u}", {"conversation_id": "p_1_2", "seq": 2, "rev": 0}) for u in (1, 2)
     ]
-    hot = await road.redis.zrange(key_of("p_1_2"), 0, -1)
+    hot: Any = await road.redis.zrange(key_of("p_1_2"), 0, -1)
     assert [json.loads(m) for m in hot] == [f["data"] for s, f, _ in frames if s.endswith(".2")][
         :2
     ]
@@ -267,7 +267,7 @@ async def test_goes_on_without_redis_and_removes_what_it_missed(
             redis_server.start()
         road.hot._resting_until = 0.0
         assert (await acked(road, message(1, 2, "c"))).seq == 3
-    held = await road.redis.zrange(key_of("p_1_2"), 0, -1, withscores=True)
+    held: Any = await road.redis.zrange(key_of("p_1_2"), 0, -1, withscores=True)
     assert [int(seq) for _, seq in held] == [3]
     assert [r.seq for r in await road.rows()] == [1, 2, 3]
 

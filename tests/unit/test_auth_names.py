@@ -34,6 +34,7 @@ def test_a_name_that_grows_too_long_is_refused() -> None:
 
 def test_nicknames_are_cut_not_refused_but_must_show_something() -> None:
     assert len(nickname_key("\ufdfa" * 64)) == MAX_KEY
-    with pytest.raises(BadRequest) as refused:
-        nickname_key(" \u3000")
-    assert refused.value.field == "nickname"
+    for nothing in (" \u3000", "\u200b", "\u2060 \u00ad"):
+        with pytest.raises(BadRequest) as refused:
+            nickname_key(nothing)
+        assert refused.value.field == "nickname"

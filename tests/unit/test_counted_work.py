@@ -8,6 +8,7 @@ import asyncio
 import sys
 import tracemalloc
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import msgspec
@@ -65,14 +66,10 @@ def test_parsing_a_message_of_the_bus() -> None:
             return lambda *_: None
 
     head = pack_headers({"Im-Conn": random_token(), "Im-Deadline": "1800000000000"})
-    one = b"HMSG im.v1.user.7 12 _INBOX.e.x.1 %d %d\r\n%b%b\r\n" % (
-        len(head),
-        len(head) + 100,
-        head,
-        b"x" * 100,
-    )
-    parser = LeanParser(Client())
-    coroutine = parser.parse(one * COUNT)
+    line = b"HMSG im.v1.user.7 12 _INBOX.e.x.1 %d %d\r\n" % (len(head), len(head) + 100)
+    one = line + head + b"x" * 100 + b"\r\n"
+    parser: Any = LeanParser
+    coroutine = parser(Client()).parse(one * COUNT)
 
     def run() -> None:
         try:
@@ -87,7 +84,8 @@ def test_numbering_a_message() -> None:
     records = [
         Record(3, i, now_ms(), msgspec.json.encode(
             SendRequested(
-                conversation_id="p_1_2", user_id=1, at=0, reply=f"_INBOX.e.{'a' * 22}.{i}", conn="c", client_msg_id=f"c-{i}",
+                conversation_id="p_1_2", user_id=1, at=0, reply=f"_INBOX.e.{'a' * 22}.{i}", conn="c",
+                client_msg_id=f"c-{i}",
                 msg_type=1, content="x" * 100, receiver_id=2,
             )
         ))
@@ -179,7 +177,9 @@ async def test_a_command_through_the_host_and_send() -> None:
 
     bus = MemoryBus()
     host = Host(bus, writer=MemoryLog(4))
-    function = Function("send", (on("message.send", send_message),), lambda _: None)  # type: ignore[arg-type,return-value]
+    function: Function[Any] = Function(
+        "send", (on("message.send", send_message),), lambda _: nullcontext()
+    )
     await host.serve(function, Deps(OpenGate()))
     (accept,) = [f for p, _, f in bus._listeners.values() if p[:2] == ["im", "v1"]]
     block = pack_headers(

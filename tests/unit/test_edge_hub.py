@@ -166,3 +166,24 @@ async def test_kicked_closes_the_sockets_of_that_session_only(bus: CountingBus, 
     await pushed(bus, 1, kicked)
     assert a.got == b.got == [text_frame(kicked)]
     assert (a.closed, b.closed, other.closed, other.got) == (4409, 4409, None, [])
+
+
+async def test_whoever_leaves_while_the_bus_is_away_is_forgotten(
+    bus: CountingBus, hub: Hub
+) -> None:
+    bus.gate.clear()
+    gone, here, late = FakeMember("c1"), FakeMember("c2"), FakeMember("c3")
+    hub.join(7, gone)
+    hub.join(8, here)
+    while not bus.flushes:
+        await asyncio.sleep(0)
+    hub.leave(7, gone)
+    hub.join(9, late)
+    assert bus.flushes == 1
+    hold, bus.gate = bus.gate, asyncio.Event()
+    hold.set()
+    await here.is_live.wait()
+    assert not late.is_live.is_set(), "its subscription came after the flush began"
+    bus.gate.set()
+    await late.is_live.wait()
+    assert not gone.is_live.is_set()

@@ -15,7 +15,9 @@ from edge.stats import Stats
 from shared import subjects
 from shared.adapters.memory import MemoryBus
 from shared.auth import TokenVerifier
-from shared.bus import Inbox
+from shared.bus import Inbox, header
+from shared.errors import Unavailable
+from shared.hosts.nats import error_headers
 from tests.edge import SECRET, client_frame, token
 
 EVENT = b'{"type":"message","data":{}}'
@@ -89,6 +91,30 @@ async def test_ready_is_the_first_push(common: Common, bus: GatedBus) -> None:
     ready, event = transport.written
     assert b'"type":"ready"' in ready
     assert event == frames.text_frame(EVENT)
+    socket.connection_lost(None)
+
+
+async def test_its_session_is_checked_until_somebody_knows(
+    common: Common, bus: GatedBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge.socket.CHECK_AGAIN_S", 0)
+    errors = [error_headers(Unavailable("later")), error_headers(Unavailable("later")), b""]
+    asked: list[str] = []
+
+    def check(_subject: str, reply: str, _payload: bytes, headers: bytes) -> None:
+        asked.append(header(headers, b"Im-Session: "))
+        error = errors[len(asked) - 1]
+        bus.send(reply, Unavailable("later").body() if error else b"{}", headers=error)
+
+    bus.listen("im.v1.cmd.7.auth.check", check)
+    socket, _ = opened(common, token(sid="mine"))
+    await turns()
+    assert asked == [], "before the subscription stands a kick would be missed"
+    bus.gate.set()
+    while len(asked) < len(errors):
+        await asyncio.sleep(0)
+    await asyncio.sleep(0.01)
+    assert asked == ["mine"] * len(errors)
     socket.connection_lost(None)
 
 

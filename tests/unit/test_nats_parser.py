@@ -1,6 +1,7 @@
 """The lean parser reads what nats-py's own reads, in whatever pieces it comes."""
 
 import asyncio
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -26,7 +27,9 @@ class FakeClient:
             (sid, subject, reply, payload, headers)
         )
 
-    async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes | None) -> None:
+    async def _process_msg(
+        self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes | None
+    ) -> None:
         self.got.append((sid, subject.decode(), reply.decode(), data, headers or b""))
 
     async def _process_ping(self) -> None:
@@ -50,7 +53,11 @@ def wire(draw: st.DrawFn) -> bytes:
     subject, sid = draw(names).encode(), draw(st.integers(1, 99))
     reply = draw(st.one_of(st.just(b""), names.map(lambda n: n.encode() + b" ")))
     payload = draw(st.binary(max_size=60))
-    kind = draw(st.sampled_from(["msg", "hmsg", "PING", "PONG", "+OK", "-ERR 'slow consumer'", 'INFO {"a":1}']))
+    kind = draw(
+        st.sampled_from(
+            ["msg", "hmsg", "PING", "PONG", "+OK", "-ERR 'slow consumer'", 'INFO {"a":1}']
+        )
+    )
     if kind == "msg":
         return b"MSG %b %d %b%d\r\n%b\r\n" % (subject, sid, reply, len(payload), payload)
     if kind == "hmsg":
@@ -72,27 +79,30 @@ async def read(parser: type[Parser], pieces: list[bytes]) -> list[tuple[Any, ...
 def test_it_reads_what_nats_py_reads(messages: list[bytes], cuts: list[int]) -> None:
     stream = b"".join(messages)
     places = sorted({0, len(stream), *(c % (len(stream) + 1) for c in cuts)})
-    pieces = [stream[a:b] for a, b in zip(places, places[1:], strict=False)]
+    pieces = [stream[a:b] for a, b in pairwise(places)]
     ours = asyncio.run(read(LeanParser, pieces))
     assert ours == asyncio.run(read(Parser, [stream]))
     assert len(ours) == sum(not m.startswith(b"+OK") for m in messages)
 
 
 @pytest.mark.parametrize(
-    "rubbish", [b"MSG a b c\r\nx\r\n", b"MSG\r\n", b"HMSG a 1 x 5\r\nhello\r\n", b"WHAT\r\n", b"M" * 20_000]
+    "rubbish",
+    [b"MSG a b c\r\nx\r\n", b"MSG\r\n", b"HMSG a 1 x 5\r\nhello\r\n", b"WHAT\r\n", b"M" * 20_000],
 )
 async def test_rubbish_is_a_protocol_error(rubbish: bytes) -> None:
     with pytest.raises(ProtocolError):
         await read(LeanParser, [rubbish])
 
 
-async def test_a_listener_that_fails_does_not_stop_the_others(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_listener_that_fails_does_not_stop_the_others(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     client = FakeClient()
 
     def fail(*_: object) -> None:
         raise ValueError("broken listener")
 
-    client.listener_of = lambda sid: fail  # type: ignore[method-assign,assignment]
+    client.listener_of = lambda _sid: fail  # type: ignore[method-assign,assignment]
     await LeanParser(client).parse(b"MSG a 1 1\r\nx\r\nPING\r\n")
     assert client.got == [("PING",)]
     assert "broken listener" in caplog.text

@@ -8,7 +8,7 @@ import pytest
 from functions.send.handler import Deps, send
 from schemas.messages import SendMessage
 from schemas.records import SendRequested
-from shared.errors import AppError, NotFound
+from shared.errors import AppError, BadRequest, NotFound
 from shared.function import Context
 
 
@@ -72,6 +72,26 @@ async def test_what_is_refused(named: dict[str, Any], code: str) -> None:
     with pytest.raises(AppError) as caught:
         await sent(named)
     assert caught.value.code == code
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [b'"\xff"', b'{"\xff":1}', b'"\\ud800"', b"1e400", b"[" * 65 + b"]" * 65, b"[" * 2000],
+    ids=["no UTF-8", "key no UTF-8", "half a pair", "huge number", "deep", "very deep"],
+)
+async def test_extra_that_a_strict_reader_would_refuse(extra: bytes) -> None:
+    gate = OpenGate()
+    cmd = SendMessage("c1", "hi", receiver_id=3, extra=msgspec.Raw(extra))
+    with pytest.raises(BadRequest) as refused:
+        await send(cmd, Context(7, Deps(gate), 123))
+    assert refused.value.field == "extra"
+    assert gate.asked == []
+
+
+async def test_extra_may_be_nested() -> None:
+    deep = msgspec.json.decode(b"[" * 64 + b"]" * 64)
+    record = await sent({"receiver_id": 3, "extra": deep})
+    assert msgspec.json.decode(msgspec.json.encode(record))["extra"] == deep
 
 
 @pytest.mark.parametrize(
