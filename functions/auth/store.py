@@ -198,10 +198,10 @@ class SqlSessions:
                 rows = (await connection.execute(query)).all()
         return [Session(r.id, r.created_ms, r.last_used_ms, r.platform, r.device_id) for r in rows]
 
-
     async def _which_ended(self, asked: list[tuple[int, str]]) -> Sequence[bool]:
         query = select(session.c.user_id, session.c.id).where(
-            session.c.id.in_({session_id for _, session_id in asked}), session.c.ended_ms.is_not(None)
+            session.c.id.in_({session_id for _, session_id in asked}),
+            session.c.ended_ms.is_not(None),
         )
         async with self._engine.connect() as connection:
             ended = {(row.user_id, row.id) for row in await connection.execute(query)}

@@ -149,7 +149,7 @@ async def test_redis_emptied_restarted_away_and_frozen(tmp_path: Path) -> None:
 
                 async def heals() -> bool:
                     await agrees(again, system, conversation_id)
-                    found = await client.zrevrange(
+                    found: Any = await client.zrevrange(
                         f"im:hot:{conversation_id}", 0, 49, withscores=True
                     )
                     return [int(score) for _, score in found] == list(

@@ -9,7 +9,9 @@ from tests.servers import MariaDbServer
 from tests.support import until
 
 
-async def test_a_connection_that_the_server_closed_is_replaced(mariadb_server: MariaDbServer) -> None:
+async def test_a_connection_that_the_server_closed_is_replaced(
+    mariadb_server: MariaDbServer,
+) -> None:
     engine = open_engine(await mariadb_server.new_database(), pool_size=1)
     other = open_engine(mariadb_server.url + "mysql", pool_size=1)
     async with engine.connect() as connection:
@@ -22,7 +24,9 @@ async def test_a_connection_that_the_server_closed_is_replaced(mariadb_server: M
     await other.dispose()
 
 
-async def test_a_connection_that_was_idle_for_too_long_is_replaced(mariadb_server: MariaDbServer) -> None:
+async def test_a_connection_that_was_idle_for_too_long_is_replaced(
+    mariadb_server: MariaDbServer,
+) -> None:
     engine = open_engine(await mariadb_server.new_database(), pool_size=1)
     async with engine.connect() as connection:
         await connection.execute(text("SET SESSION wait_timeout=1"))
@@ -34,11 +38,15 @@ async def test_a_connection_that_was_idle_for_too_long_is_replaced(mariadb_serve
     await engine.dispose()
 
 
-async def test_sessions_are_strict_in_utc_and_do_not_hold_locks_for_ever(mariadb_server: MariaDbServer) -> None:
+async def test_sessions_are_strict_in_utc_and_do_not_hold_locks_for_ever(
+    mariadb_server: MariaDbServer,
+) -> None:
     engine = open_engine(await mariadb_server.new_database())
     async with engine.connect() as connection:
         row = (
-            await connection.execute(text("SELECT @@time_zone, @@wait_timeout, @@sql_mode, @@innodb_lock_wait_timeout"))
+            await connection.execute(
+                text("SELECT @@time_zone, @@wait_timeout, @@sql_mode, @@innodb_lock_wait_timeout")
+            )
         ).one()
     assert (row[0], row[1], row[3]) == ("+00:00", 10, 5)
     assert "STRICT_ALL_TABLES" in row[2]

@@ -179,9 +179,7 @@ async def test_a_message_is_numbered_delivered_cached_stored_and_acked(road: Roa
         (f"im.v1.user.{u}", {"conversation_id": "p_1_2", "seq": 2, "rev": 0}) for u in (1, 2)
     ]
     hot: Any = await road.redis.zrange(key_of("p_1_2"), 0, -1)
-    assert [json.loads(m) for m in hot] == [f["data"] for s, f, _ in frames if s.endswith(".2")][
-        :2
-    ]
+    assert [json.loads(m) for m in hot] == [f["data"] for s, f, _ in frames if s.endswith(".2")][:2]
     assert [(r.msg_id, r.seq, r.content) for r in await road.rows()] == [
         (first.msg_id, 1, "hello"), (second.msg_id, 2, "hi")
     ]  # fmt: skip

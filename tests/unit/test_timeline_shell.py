@@ -302,7 +302,7 @@ class StaleLoad(MemoryStore):
 
 class ProgressFirst(MemoryStore):
     async def commit(self, batch: Mapping[int, Pending]) -> None:
-        self._fence({p: b.old for p, b in batch.items() if self.progress[p] != b.new})
+        self._fence({p: {b.old} for p, b in batch.items() if self.progress[p] != b.new})
         self.progress.update({p: b.new for p, b in batch.items()})
         await asyncio.sleep(0)
         await self._wait()
