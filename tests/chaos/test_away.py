@@ -152,7 +152,7 @@ async def test_redis_emptied_restarted_away_and_frozen(tmp_path: Path) -> None:
                     found: Any = await client.zrevrange(
                         f"im:hot:{conversation_id}", 0, 49, withscores=True
                     )
-                    return [int(score) for _, score in found] == list(
+                    return [int(entry[1]) for entry in found] == list(
                         range(newest, newest - 50, -1)
                     )
 

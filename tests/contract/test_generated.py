@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
+import openapi_spec_validator
 import pytest
 
 from schemas.commands import API_PREFIX, COMMANDS, Command
@@ -20,7 +21,9 @@ from schemas.events import EVENTS
 from schemas.generate import FOLDER, documents, stale, write
 
 ROOT = FOLDER.parent.parent
-by_type = pytest.mark.parametrize("command", COMMANDS, ids=lambda c: c.type)
+by_route = pytest.mark.parametrize(
+    "command", [c for c in COMMANDS if c.route], ids=lambda c: c.type
+)
 DOCUMENTS = documents()
 METHODS = {"get", "post", "put", "patch", "delete"}
 
@@ -159,8 +162,7 @@ def test_a_wrong_argument_is_told(tree: Path) -> None:
 
 
 def test_openapi_is_valid_by_its_official_schema(openapi: Any) -> None:
-    validator = pytest.importorskip("openapi_spec_validator")
-    validator.validate(openapi)
+    openapi_spec_validator.validate(openapi)
 
 
 def test_openapi_has_every_routed_command_once(openapi: Any) -> None:
@@ -172,7 +174,7 @@ def test_openapi_has_every_routed_command_once(openapi: Any) -> None:
         assert path.keys() <= METHODS
 
 
-@by_type
+@by_route
 def test_openapi_says_where_each_field_goes(openapi: Any, command: Command) -> None:
     assert command.route is not None
     operation = openapi["paths"][API_PREFIX + command.route.path][command.route.method.lower()]
@@ -193,7 +195,7 @@ def test_openapi_says_where_each_field_goes(openapi: Any, command: Command) -> N
         assert "anyOf" not in parameter["schema"], "a query cannot say null"
 
 
-@by_type
+@by_route
 def test_openapi_has_all_answers_of_a_command(openapi: Any, command: Command) -> None:
     assert command.route is not None
     operation = openapi["paths"][API_PREFIX + command.route.path][command.route.method.lower()]

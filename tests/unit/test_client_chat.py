@@ -12,7 +12,7 @@ import pytest
 from aiohttp.test_utils import TestServer
 
 from clients.python.natterjack.chat import printable
-from clients.python.natterjack.chat_account import default_url
+from clients.python.natterjack.chat_account import AccountFiles, default_url
 from tests.unit.fake_server import FakeServer
 
 ROOT = Path(__file__).parents[2]
@@ -152,6 +152,17 @@ def test_the_address_of_a_running_laptop(tmp_path: Path, monkeypatch: pytest.Mon
     assert default_url() == "http://127.0.0.1:8080"
     (tmp_path / "run.json").write_text(json.dumps({"urls": {"http": "http://127.0.0.1:9000"}}))
     assert default_url() == "http://127.0.0.1:9000"
+
+
+def test_accounts_do_not_share_their_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    names = ["alice", "bob!", "bob_", "张三", "李四", "__", "\U0001f438" * 64]
+    files = [AccountFiles("http://127.0.0.1:8080", name) for name in names]
+    assert all(f.held for f in files)
+    assert len({f.tokens for f in files}) == len(names)
+    assert not AccountFiles("http://127.0.0.1:8080", "Alice").held
+    for f in files:
+        f.close()
 
 
 def test_nobody_steers_the_terminal_of_another() -> None:

@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Callable
 from getpass import getpass
+from hashlib import blake2b
 from pathlib import Path
 from typing import IO
 
@@ -47,7 +48,11 @@ class AccountFiles:
     def __init__(self, url: str, user: str) -> None:
         base = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "natterjack"
         address = URL(url)
-        name = re.sub(r"[^A-Za-z0-9._-]", "_", f"{address.host}_{address.port}-{user.lower()}")
+        plain = f"{address.host}_{address.port}-{user.lower()}"
+        name = re.sub(r"[^A-Za-z0-9._-]", "_", plain)
+        if name != plain:
+            # Without it all names of two Chinese characters would be one account.
+            name += f"-{blake2b(plain.encode(), digest_size=8).hexdigest()}"
         self.tokens = base / f"{name}.json"
         self.positions = base / f"{name}.positions.json"
         base.mkdir(parents=True, exist_ok=True, mode=0o700)

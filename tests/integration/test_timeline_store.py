@@ -1,0 +1,75 @@
+"""The timeline on SQLite and MariaDB: over the end of a month, and into rows that are there or refused."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from functions.timeline.store import SqlStore
+from migrations.schema import upgrade
+from shared import tables
+from shared.adapters.memory_log import MemoryLog
+from shared.adapters.sql import open_engine
+from shared.ids import month_of, now_ms
+from shared.log import DEAD
+from shared.months import next_month
+from tests.chaos.test_mutations import CONVERSATION, Road
+
+DAY_MS = 86_400_000
+
+
+@pytest.fixture
+async def engine(db_url: str) -> AsyncIterator[AsyncEngine]:
+    opened = open_engine(db_url)
+    await upgrade(opened)
+    yield opened
+    await opened.dispose()
+
+
+async def seqs(engine: AsyncEngine, month: int) -> list[int]:
+    table = tables.message_table(month)
+    async with engine.connect() as connection:
+        found = await connection.execute(table.select().order_by(table.c.seq))
+        return [row.seq for row in found]
+
+
+async def test_a_conversation_goes_on_in_the_next_month(engine: AsyncEngine) -> None:
+    road = Road(engine)
+    clock = now_ms()
+    road.log = MemoryLog(1, lambda: clock)
+    await road.run(SqlStore(engine), range(10))
+    clock += 70 * DAY_MS  # two months on: not even the migration has made that table
+    await road.run(SqlStore(engine), range(10, 30))
+    assert await seqs(engine, month_of(now_ms())) == list(range(1, 11))
+    assert await seqs(engine, month_of(clock)) == list(range(11, 31))
+    assert await seqs(engine, next_month(month_of(clock))) == []
+    async with engine.connect() as connection:
+        found = await connection.execute(tables.conversation_month.select())
+        assert sorted(tuple(row) for row in found) == [
+            (CONVERSATION, month_of(now_ms()), 1),
+            (CONVERSATION, month_of(clock), 11),
+        ]
+
+
+async def test_a_row_in_the_way_is_an_alarm_and_stops_nobody(engine: AsyncEngine) -> None:
+    road = Road(engine)
+    await road.run(SqlStore(engine), range(10))
+    month = month_of(now_ms())
+    await road.change("UPDATE message_{month} SET seq = 15, content = 'alien' WHERE seq = 10")
+    await road.run(SqlStore(engine), range(10, 20))
+    assert await seqs(engine, month) == [*range(1, 10), *range(11, 21)]
+    assert len(road.log.records(DEAD)) == 1
+    async with engine.connect() as connection:
+        alien = text(f"SELECT content FROM message_{month} WHERE seq = 15")
+        assert (await connection.execute(alien)).scalar_one() == "alien"
+
+
+async def test_a_row_that_sql_refuses_is_an_alarm_and_stops_nobody(engine: AsyncEngine) -> None:
+    if engine.dialect.name == "sqlite":
+        return  # it refuses no length
+    road = Road(engine)
+    await road.change("ALTER TABLE message_{month} MODIFY content VARCHAR(24) NOT NULL")
+    await road.run(SqlStore(engine), range(20))  # from "… message 10" on they are too long
+    assert await seqs(engine, month_of(now_ms())) == list(range(1, 11))
+    assert len(road.log.records(DEAD)) == 10
