@@ -35,11 +35,21 @@ class GetMe(Empty):
     """One's own profile."""
 
 
+WebAddress = Annotated[
+    str,
+    Meta(
+        max_length=255,
+        pattern=r"^https?://[!-~]+$(?!\n)",  # never `javascript:`, which a careless client would run
+        description="An http or https address.",
+    ),
+]
+
+
 class UpdateMe(Model):
     """Changes the fields that are present; `avatar` null removes it."""
 
     nickname: Nickname | UnsetType = UNSET
-    avatar: Annotated[str, Meta(max_length=255)] | UnsetType | None = UNSET
+    avatar: WebAddress | UnsetType | None = UNSET
 
 
 class DeleteMe(Model):

@@ -55,15 +55,15 @@ class Pages:
         in_archive = self._archive.head(conversation_id)
         window, stored = await in_cache, await in_archive
         head = Head(max(stored.seq, window.newest), stored.rev)
-        return head, await self._page(conversation_id, bounds, head.seq, window)
+        return head, await self._page(conversation_id, bounds, head.seq, window, stored.seq)
 
     async def after(self, conversation_id: str, bounds: Bounds, newest: int) -> Page:
         """See `handler.PageReader.after`."""
         window = await self._cache.read(conversation_id, bounds)
-        return await self._page(conversation_id, bounds, newest, window)
+        return await self._page(conversation_id, bounds, newest, window, newest)
 
     async def _page(
-        self, conversation_id: str, bounds: Bounds, newest: int, window: Window
+        self, conversation_id: str, bounds: Bounds, newest: int, window: Window, stored: int
     ) -> Page:
         span = span_of(bounds, newest)
         if span.last < span.first:
@@ -77,6 +77,11 @@ class Pages:
         else:
             self.misses += 1
             found = await self._archive.read(conversation_id, span.first, span.last)
+            if span.newest_first and (not found or found[-1][0] < span.last):
+                # The newest are on their way into the archive, and the cache has lost some of them: the page is as of
+                # what is stored, and `max_seq` says that there is more.
+                span = span_of(bounds, found[-1][0] if found else stored)
+                found = await self._archive.read(conversation_id, span.first, span.last)
             await self._cache.repair(conversation_id, dict(found))
         return _cut(found, span.newest_first)
 

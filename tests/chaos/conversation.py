@@ -1,6 +1,7 @@
 """Two users who talk while the system around them is killed, and the check of what must hold afterwards."""
 
 import asyncio
+import contextlib
 import os
 import random
 from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -94,7 +95,7 @@ async def check(system: System, sides: tuple[Side, Side]) -> None:
     """What was acked is stored; both sides saw just that, and so do those who read the facts."""
     acks = sides[0].acks | sides[1].acks
     conversation_id = next(iter(acks.values())).conversation_id
-    rows = await system.rows(conversation_id)
+    rows = await _stored_rows(system, conversation_id, len(acks))
     compare(acks, sides[0].contents | sides[1].contents, rows)
     for side in sides:
         seen = [(m.seq, m.msg_id, m.content) for m in side.received]
@@ -103,6 +104,16 @@ async def check(system: System, sides: tuple[Side, Side]) -> None:
     assert [(fact.data.seq, fact.data.msg_id) for fact in facts] == [
         (row["seq"], row["msg_id"]) for row in rows
     ], "the facts are not what happened"
+
+
+async def _stored_rows(system: System, conversation_id: str, count: int) -> list[dict[str, Any]]:
+    """The rows of a conversation, once there are `count` of them: a COMMIT may follow its acks by a moment."""
+    rows: list[dict[str, Any]] = []
+    with contextlib.suppress(TimeoutError):  # then the comparison says what is missing
+        async with asyncio.timeout(30):
+            while len(rows) < count:
+                rows = await system.rows(conversation_id)
+    return rows
 
 
 def compare(

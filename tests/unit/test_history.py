@@ -159,6 +159,16 @@ async def test_the_cache_may_be_ahead_of_the_archive() -> None:
     assert (seqs(page.messages), page.max_seq) == (list(range(54, 104)), 103)
 
 
+@pytest.mark.parametrize("cached", [range(256, 261), range(200, 261, 2)])
+async def test_while_the_newest_are_nowhere_whole_the_page_is_what_is_stored(cached: range) -> None:
+    archive, cache = FakeArchive({"p_1_2": 205}), FakeCache()
+    cache.held["p_1_2"] = {s: FakeArchive.message("p_1_2", s, 1) for s in cached}
+    page = (await history(GetHistory("p_1_2"), context(archive, cache))).reply
+    assert page is not None
+    assert seqs(page.messages) == list(range(156, 206))
+    assert (page.has_more, page.max_seq) == (True, max(cached))
+
+
 async def test_a_page_never_jumps_over_a_hole() -> None:
     archive, cache = FakeArchive({"p_1_2": 100}), FakeCache()
     del archive.conversations["p_1_2"][98]
