@@ -36,7 +36,6 @@ class Settings:
     s3_bucket: str
     jwt_secret: str
     jwt_keys: str
-    jwt_issuers: str
     cors_origins: tuple[str, ...]
     registration_open: bool
     rate_limits: bool
@@ -67,7 +66,6 @@ class Settings:
             s3_bucket=get.text("IM_S3_BUCKET", "natterjack"),
             jwt_secret=get.parsed("IM_JWT_SECRET", "", _secret),
             jwt_keys=get.text("IM_JWT_KEYS", ""),
-            jwt_issuers=get.text("IM_JWT_ISSUERS", ""),
             cors_origins=tuple(
                 o.strip() for o in get.text("IM_CORS_ORIGINS", "").split(",") if o.strip()
             ),
