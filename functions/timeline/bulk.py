@@ -22,6 +22,11 @@ _LITERAL: Mapping[type, Callable[[Any], str]] = {
 }
 
 
+def literals(values: Iterable[Any]) -> str:
+    """Values with commas between them. Also for SQLite, as long as strings are ids, without quotes or backslashes."""
+    return ",".join([_LITERAL[type(value)](value) for value in values])
+
+
 def inserts(head: str, rows: Iterable[Sequence[Any]], tail: str) -> Iterator[str]:
     """`head` (`INSERT INTO … VALUES `), the rows, `tail`; as many statements as their length needs.
 
@@ -30,7 +35,7 @@ def inserts(head: str, rows: Iterable[Sequence[Any]], tail: str) -> Iterator[str
     parts: list[str] = []
     length = 0
     for row in rows:
-        part = f"({','.join([_LITERAL[type(value)](value) for value in row])})"
+        part = f"({literals(row)})"
         if parts and length + len(part) > MAX_STATEMENT:
             yield f"{head}{','.join(parts)}{tail}"
             parts, length = [], 0

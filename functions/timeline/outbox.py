@@ -22,13 +22,15 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Outbox:
-    """Facts on their way. What `add` was given goes out in order; what failed is repeated with all that follows it."""
+    """Facts on their way. What `add` was given goes out in order; what failed is repeated with all that follows it.
+
+    They leave with the COMMIT that they belong to, many in one request: readers of facts can wait for those 50 ms.
+    """
 
     def __init__(self, writer: LogWriter, counters: Counters) -> None:
         self._writer = writer
         self._counters = counters
         self._waiting: list[tuple[str, bytes]] = []
-        self._something = asyncio.Event()
         self._turn = asyncio.Lock()
 
     def add(self, effects: Iterable[Effect]) -> None:
@@ -38,19 +40,10 @@ class Outbox:
             for effect in effects
             if type(effect) is Accepted
         ]
-        if self._waiting:
-            self._something.set()
-
-    async def run(self) -> None:
-        """Appends what is added, while the next batch is applied and the last one stored."""
-        while True:
-            await self._something.wait()
-            await self.flush()
 
     async def flush(self) -> None:
         """Returns when all that was added before is in the log, however long that takes."""
         async with self._turn:
-            self._something.clear()
             left = len(self._waiting)
             while left > 0:
                 batch = self._waiting[: min(left, MOST)]

@@ -118,7 +118,6 @@ class Timeline:
             background = [
                 tasks.create_task(self._commit_forever()),
                 tasks.create_task(self._heads.run()),
-                tasks.create_task(self._outbox.run()),
             ]
             while not self._stopping:
                 await self._room.wait()

@@ -6,7 +6,8 @@ from contextlib import asynccontextmanager
 from shared.adapters import log_kafka
 from shared.adapters.log_jetstream import JetStreamWriter, ensure_stream
 from shared.adapters.log_jetstream_reader import JetStreamReader
-from shared.adapters.log_kafka import KafkaLogReader, KafkaLogWriter
+from shared.adapters.log_kafka import KafkaLogWriter
+from shared.adapters.log_kafka_reader import KafkaLogReader
 from shared.adapters.nats import NatsBus
 from shared.bus import Bus
 from shared.log import DEAD, EVENTS, REQUESTS, LogReader, LogWriter, Owner
@@ -46,7 +47,7 @@ async def open_log_reader(
     """
     reader: KafkaLogReader | JetStreamReader
     if brokers := _kafka(settings):
-        reader = KafkaLogReader(brokers, topic, group, owner)
+        reader = KafkaLogReader(brokers, topic, group, settings.log_partitions, owner)
         await reader.start()
     else:
         reader = JetStreamReader(bus, topic, group, settings.log_partitions, owner)

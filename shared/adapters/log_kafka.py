@@ -11,25 +11,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
+from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import (
-    CommitFailedError,
-    ConsumerStoppedError,
-    IllegalStateError,
     KafkaError,
     MessageSizeTooLargeError,
-    NoOffsetForPartitionError,
     TopicAlreadyExistsError,
     TopicAuthorizationFailedError,
 )
 
 from shared.errors import UnknownOutcome
-from shared.log import LogError, NotAppendedError, Owner, Record, partition_of
+from shared.log import LogError, NotAppendedError, partition_of
 
 log = logging.getLogger(__name__)
 
 APPEND_TIMEOUT_S = 5.0
+COMMIT_S = 1.0
 MAX_BATCH = 512 << 10
 MAX_RECORD = MAX_BATCH // 2
 _SURELY_NOT = (MessageSizeTooLargeError, TopicAuthorizationFailedError)
@@ -241,121 +238,6 @@ class KafkaLogWriter:
                 task.cancel()
         if self._producer is not None:
             await _stop_quietly(self._producer)
-
-
-class KafkaLogReader(ConsumerRebalanceListener):  # type: ignore[misc]
-    """`shared.log.LogReader` on a consumer group: partitions are divided among its members.
-
-    A member that dies is noticed after 6 s (`session_timeout_ms`); one that closes hands over at once, which the
-    others see at their next heart-beat.
-    """
-
-    def __init__(self, bootstrap: str, topic: str, group: str, owner: Owner) -> None:
-        self._topic = topic
-        self._owner = owner
-        self._closed = False
-        self._ready: set[int] = set()
-        """Partitions that stand where the owner wants them: aiokafka fetches before it has asked him."""
-        self._consumer = AIOKafkaConsumer(
-            bootstrap_servers=bootstrap,
-            group_id=group,
-            enable_auto_commit=False,
-            # An offset that the log no longer has would be a loss: stop and say so, never jump over it.
-            auto_offset_reset="none",
-            session_timeout_ms=6_000,
-            heartbeat_interval_ms=300,
-            rebalance_timeout_ms=10_000,
-            max_poll_interval_ms=600_000,
-            fetch_max_wait_ms=200,
-            fetch_min_bytes=1,
-            max_partition_fetch_bytes=1 << 20,
-        )
-
-    async def start(self) -> None:
-        """Joins the group, waiting for Kafka if need be; `owner.assigned` is called when partitions come."""
-        while True:
-            try:
-                await self._consumer.start()
-                break
-            except (KafkaError, OSError) as error:
-                log.warning("kafka is not reached, trying again: %s", error)
-                await asyncio.sleep(1)
-        self._consumer.subscribe([self._topic], listener=self)
-
-    async def read(self, most: int) -> list[Record]:
-        """See `LogReader.read`."""
-        if self._closed:
-            return []
-        try:
-            fetched = await self._consumer.getmany(timeout_ms=1000, max_records=most)
-        except (ConsumerStoppedError, NoOffsetForPartitionError):
-            return []  # closed; or a partition that nobody has read before, and the owner's `seek` is on its way
-        return [
-            Record(r.partition, r.offset, r.timestamp, r.value)
-            for tp, records in fetched.items()
-            if tp.partition in self._ready
-            for r in records
-        ]
-
-    def seek(self, offsets: Mapping[int, int]) -> None:
-        """See `LogReader.seek`."""
-        mine = self._consumer.assignment()
-        for partition, offset in offsets.items():
-            if (tp := TopicPartition(self._topic, partition)) in mine:
-                self._consumer.seek(tp, offset)
-
-    @property
-    def lag(self) -> int:
-        """See `LogReader.lag`."""
-        subscription = self._consumer._subscription.subscription  # noqa: SLF001 - it knows what it fetched
-        assignment = subscription.assignment if subscription else None
-        if assignment is None:
-            return 0
-        states = (assignment.state_value(tp) for tp in assignment.tps)
-        return sum(
-            max(0, state.highwater - state.position)
-            for state in states
-            if state.highwater is not None and state.has_valid_position
-        )
-
-    async def stored(self, offsets: Mapping[int, int]) -> None:
-        """See `LogReader.stored`: commits them to the group, for whoever watches its lag."""
-        if not offsets:
-            return
-        try:
-            await self._consumer.commit(
-                {TopicPartition(self._topic, p): o for p, o in offsets.items()}
-            )
-        except (CommitFailedError, IllegalStateError):
-            pass  # a rebalance is under way; nothing depends on these offsets
-        except KafkaError as error:
-            log.warning("offsets not committed: %s", error)
-
-    async def close(self) -> None:
-        """See `LogReader.close`."""
-        if self._closed:
-            return
-        self._closed = True
-        # aiokafka does not ask the listener when it leaves by itself.
-        await self.on_partitions_revoked(self._consumer.assignment())
-        await self._consumer.stop()
-
-    async def on_partitions_revoked(self, revoked: "set[TopicPartition]") -> None:
-        """Called by aiokafka before a rebalance."""
-        if revoked:
-            partitions = frozenset(tp.partition for tp in revoked)
-            await self._owner.revoked(partitions)
-            self._ready -= partitions
-
-    async def on_partitions_assigned(self, assigned: "set[TopicPartition]") -> None:
-        """Called by aiokafka after a rebalance, before the first fetch."""
-        if assigned:
-            starts = dict(await self._owner.assigned(frozenset(tp.partition for tp in assigned)))
-            if new := [TopicPartition(self._topic, p) for p, start in starts.items() if not start]:
-                oldest = await self._consumer.beginning_offsets(new)
-                starts |= {tp.partition: offset for tp, offset in oldest.items()}
-            self.seek(starts)
-            self._ready.update(starts)
 
 
 async def ensure_topics(bootstrap: str, topics: Mapping[str, int]) -> None:

@@ -6,15 +6,16 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 
 import pytest
+from aiokafka.cluster import ClusterMetadata
 
 from shared.adapters.log_jetstream import JetStreamWriter, ensure_stream
 from shared.adapters.log_jetstream_reader import JetStreamReader
 from shared.adapters.log_kafka import (
-    KafkaLogReader,
     KafkaLogWriter,
     bootstrap_of,
     ensure_topics,
 )
+from shared.adapters.log_kafka_reader import KafkaLogReader, fixed_assignor
 from shared.adapters.memory_log import MemoryLog
 from shared.adapters.nats import NatsBus
 from shared.errors import UnknownOutcome
@@ -94,7 +95,7 @@ async def kafka_log(server: KafkaServer, topic: str) -> AsyncIterator[Log]:
 
     @asynccontextmanager
     async def open_reader(owner: Keeper) -> AsyncIterator[LogReader]:
-        reader = KafkaLogReader(brokers, topic, f"group-{topic}", owner)
+        reader = KafkaLogReader(brokers, topic, f"group-{topic}", PARTITIONS, owner)
         await reader.start()
         yield reader
         await reader.close()
@@ -421,6 +422,15 @@ class TestKafka:
                 async with asyncio.timeout(30):
                     while first.held != frozenset(range(PARTITIONS)):
                         await one.read(10)
+
+    def test_a_leader_that_knows_nothing_of_the_topic_divides_it_all_the_same(self) -> None:
+        """Seen after a broker was killed under load: everybody got nothing, and nobody read the log any more."""
+        assignor = fixed_assignor("im.requests", 8)
+        metadata = assignor.metadata(["im.requests"])
+        assigned = assignor.assign(ClusterMetadata(), dict.fromkeys(("a", "b", "c"), metadata))
+        shares = [tp.partition for member in assigned.values() for tp in member.partitions()]
+        assert sorted(shares) == list(range(8))
+        assert {len(member.partitions()) for member in assigned.values()} == {2, 3}
 
     async def test_the_number_of_partitions_never_changes(self, kafka_server: KafkaServer) -> None:
         topic, brokers = next(_topics), bootstrap_of(kafka_server.url)

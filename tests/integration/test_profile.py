@@ -17,7 +17,9 @@ async def names(service: Service, q: str, **data: object) -> list[str]:
 async def test_update(service: Service) -> None:
     user_id = await service.register("alice")
     before = await service.call("user.me", {}, user=user_id)
-    changed = await service.call("user.update", {"nickname": "Ä", "avatar": "https://a.example/b.png"}, user=user_id)
+    changed = await service.call(
+        "user.update", {"nickname": "Ä", "avatar": "https://a.example/b.png"}, user=user_id
+    )
     assert changed == before | {"nickname": "Ä", "avatar": "https://a.example/b.png"}
     assert await service.call("user.update", {}, user=user_id) == changed
     for bad in ("javascript:alert(1)", "https://a b", "a.png", "https://a\nb"):

@@ -352,18 +352,16 @@ async def test_the_checks_catch_a_forgotten_pending_answer(monkeypatch: pytest.M
 
 
 async def test_the_checks_catch_a_commit_before_the_facts(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def at_once(_: Outbox) -> None:
+    async def not_yet(_: Outbox) -> None:
         await asyncio.sleep(0)
 
-    genuine = Outbox.flush
-    monkeypatch.setattr(Outbox, "flush", at_once)
+    async def then(timeline: Timeline) -> None:
+        await commit(timeline)
+        await flush(timeline._outbox)
 
-    async def run(outbox: Outbox) -> None:
-        while True:
-            await asyncio.sleep(0.001)
-            await genuine(outbox)
-
-    monkeypatch.setattr(Outbox, "run", run)
+    flush, commit = Outbox.flush, Timeline._commit
+    monkeypatch.setattr(Outbox, "flush", not_yet)
+    monkeypatch.setattr(Timeline, "_commit", then)
     assert await broken()
 
 
