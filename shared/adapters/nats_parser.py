@@ -5,27 +5,34 @@ message costs it three times as much. Everything but MSG and HMSG it still does 
 """
 
 import logging
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from nats.errors import ProtocolError
 from nats.protocol.parser import Parser
 
-if TYPE_CHECKING:
-    from shared.adapters.nats import NatsBus
+from shared.bus import OnMessage
 
 log = logging.getLogger(__name__)
 
 MAX_LINE = 8192
 """Longest control line; nats-server's own limit is 4 KiB."""
 
-OnMessage = Callable[[str, str, bytes, bytes], None]
+
+class Dispatcher(Protocol):
+    """Whose messages these are: a nats-py client that knows some subscriptions itself."""
+
+    def listener_of(self, sid: int) -> OnMessage | None:
+        """Who hears the messages of a subscription; None if it is one of nats-py's own."""
+
+    async def _process_msg(
+        self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes
+    ) -> None: ...
 
 
 class LeanParser(Parser):
     """Takes the place of `Client._ps`."""
 
-    nc: "NatsBus"
+    nc: Dispatcher
 
     def reset(self) -> None:
         """A new connection begins with a new line."""

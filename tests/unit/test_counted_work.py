@@ -27,9 +27,9 @@ from schemas.records import SendRequested
 from shared import subjects
 from shared.adapters.memory import MemoryBus
 from shared.adapters.memory_log import MemoryLog
-from shared.adapters.nats_parser import LeanParser, OnMessage
+from shared.adapters.nats_parser import LeanParser
 from shared.auth import TokenVerifier
-from shared.bus import Inbox, pack_headers
+from shared.bus import Inbox, OnMessage, pack_headers
 from shared.function import Function, on
 from shared.hosts.nats import Host
 from shared.ids import now_ms, random_token

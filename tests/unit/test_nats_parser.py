@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from nats.errors import ProtocolError
 from nats.protocol.parser import Parser
 
-from shared.adapters.nats_parser import LeanParser, OnMessage
+from shared.adapters.nats_parser import LeanParser
+from shared.bus import OnMessage
 
 OURS = 7
 """Odd subscriptions are ours, even ones nats-py's."""
