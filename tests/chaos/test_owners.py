@@ -9,7 +9,7 @@ from tests.chaos.conftest import FullStack
 from tests.chaos.conversation import check, reaches, talk
 from tests.support import until
 
-COUNT = 600
+COUNT = 1000
 
 
 @pytest.mark.parametrize("point", ["applied", "published", "committed"])
@@ -20,7 +20,8 @@ async def test_an_owner_that_dies_between_two_steps_is_replaced(
     async with full_stack(1) as system:
 
         async def crash(acked: Callable[[], int]) -> None:
-            for times in (1, 4):
+            # So early that enough messages are left for it to get there.
+            for times in (1, 2):
                 await reaches(acked, COUNT // 10 * times)
                 system.processes["timeline-1"].kill()
                 crashing = system.add(
