@@ -5,12 +5,9 @@ One sorted set per conversation, `im:hot:<conversation_id>`: the score is `seq`,
 one, a reader notices.
 """
 
-import logging
 from collections.abc import Mapping, Sequence
 
 from redis.asyncio import Redis
-
-log = logging.getLogger(__name__)
 
 KEPT = 200
 """Messages per conversation."""

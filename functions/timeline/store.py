@@ -5,8 +5,6 @@ reads it in the same snapshot. An owner that another one has overtaken can there
 from state of another point of the log.
 """
 
-import asyncio
-import logging
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import asynccontextmanager
@@ -23,9 +21,8 @@ from functions.timeline.clashes import ClashError, explain
 from functions.timeline.core import Answer, Conversation, Progress
 from functions.timeline.pending import Pending, Row
 from shared import months, tables
+from shared.adapters.sql import to_the_end
 from shared.patience import AwayError
-
-log = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -75,22 +72,13 @@ class Store(Protocol):
         """Creates the tables of these months and of the ones after them."""
 
 
-CANCEL_S = 5.0
-
-
 def _sql(method: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:
-    """Turns SQL's errors into StoreAwayError, and lets a statement end before its caller is cancelled: a SQLite
-    transaction cancelled in the middle leaves its connection, and so the whole database, locked.
-    """
+    """Turns SQL's errors into StoreAwayError, and lets statements end before their caller is cancelled."""
 
     @wraps(method)
     async def call(*args: P.args, **kwargs: P.kwargs) -> T:
-        task = asyncio.create_task(method(*args, **kwargs))
         try:
-            return await asyncio.shield(task)
-        except asyncio.CancelledError:
-            await asyncio.wait([task], timeout=CANCEL_S)
-            raise
+            return await to_the_end(method(*args, **kwargs))
         except (SQLAlchemyError, OSError) as error:
             raise StoreAwayError(str(error).partition("\n")[0]) from error
 
