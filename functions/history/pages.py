@@ -5,6 +5,7 @@ from typing import NamedTuple, Protocol
 
 from functions.history.handler import MAX_ANSWER, Head, Page
 from functions.history.span import Bounds, Span, span_of
+from shared.errors import Unavailable
 
 
 class Window(NamedTuple):
@@ -80,6 +81,8 @@ class Pages:
             if span.newest_first and (not found or found[-1][0] < span.last):
                 # The newest are on their way into the archive, and the cache has lost some of them: the page is as of
                 # what is stored, and `max_seq` says that there is more.
+                if not found and not stored:
+                    raise Unavailable("the first messages are on their way into the archive")
                 span = span_of(bounds, found[-1][0] if found else stored)
                 found = await self._archive.read(conversation_id, span.first, span.last)
             await self._cache.repair(conversation_id, dict(found))

@@ -12,7 +12,7 @@ from functions.history.handler import MAX_ANSWER, Deps, Head, history, sync
 from functions.history.pages import Pages, Window
 from functions.history.span import Bounds, span_of
 from schemas.messages import GetHistory, Position, Sync
-from shared.errors import Forbidden
+from shared.errors import Forbidden, Unavailable
 from shared.function import Context
 
 
@@ -167,6 +167,13 @@ async def test_while_the_newest_are_nowhere_whole_the_page_is_what_is_stored(cac
     assert page is not None
     assert seqs(page.messages) == list(range(156, 206))
     assert (page.has_more, page.max_seq) == (True, max(cached))
+
+
+async def test_messages_that_are_neither_cached_nor_stored_yet_are_not_denied() -> None:
+    archive, cache = FakeArchive({}), FakeCache()
+    cache.held["p_1_2"] = {s: FakeArchive.message("p_1_2", s, 1) for s in range(36, 38)}
+    with pytest.raises(Unavailable):
+        await history(GetHistory("p_1_2"), context(archive, cache))
 
 
 async def test_a_page_never_jumps_over_a_hole() -> None:
