@@ -11,17 +11,17 @@ from collections.abc import Mapping
 
 import msgspec
 
-from functions.facts.progress import Progress
 from shared.adapters.jetstream import publish
 from shared.bus import Inbox, pack_headers
 from shared.dead_letters import dead_letter
-from shared.log import DEAD, EVENTS, LogReader, LogWriter, Record
+from shared.event_reader import EventReader
+from shared.log import DEAD, EVENTS, LogWriter, Record
 from shared.patience import patiently
+from shared.reader_progress import Progress
 from shared.subjects import EVENT_PREFIX
 
 log = logging.getLogger(__name__)
 
-MAX_BATCH = 500
 _TYPE = re.compile(r"[a-z_]{1,32}\.[a-z_]{1,32}")
 _ID = re.compile(r"[a-z0-9_.-]{1,128}")
 _TRACE = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
@@ -47,56 +47,22 @@ class _Fact(msgspec.Struct):
 _decode = msgspec.json.Decoder(_Fact).decode
 
 
-class Relay:
-    """The owner of its partitions (`shared.log.Owner`). `run` works until `stop`."""
+class Relay(EventReader):
+    """The reader of `im.events` that publishes."""
 
     def __init__(self, progress: Progress, inbox: Inbox, writer: LogWriter) -> None:
         self.counters = Counters()
-        self._progress = progress
+        super().__init__(progress, self.counters)
         self._inbox = inbox
         self._writer = writer
-        self._reader: LogReader | None = None
-        self._owned: frozenset[int] = frozenset()
-        self._stopping = False
-        self._turn = asyncio.Lock()
 
-    async def run(self, reader: LogReader) -> None:
-        """Works until `stop`."""
-        self._reader = reader
-        while not self._stopping:
-            records = await reader.read(MAX_BATCH)
-            self.counters.lag = reader.lag
-            async with self._turn:
-                await self._relay(records)
-
-    async def stop(self) -> None:
-        """Leaves the log; what is not published yet, the next owner publishes."""
-        self._stopping = True
-        async with (
-            self._turn
-        ):  # aiokafka would never end a commit of offsets under which it is closed
-            if self._reader is not None:
-                await self._reader.close()
-
-    async def assigned(self, partitions: frozenset[int]) -> Mapping[int, int]:
-        """See `shared.log.Owner.assigned`."""
-        starts = await patiently(lambda: self._progress.load(partitions), self.counters)
-        self._owned |= partitions
-        return starts
-
-    async def revoked(self, partitions: frozenset[int]) -> None:
-        """See `shared.log.Owner.revoked`. Waits for nothing: two owners for a moment only publish the same twice."""
-        self._owned -= partitions
-
-    async def _relay(self, records: list[Record]) -> None:
+    async def handle(self, records: list[Record]) -> Mapping[int, int]:
+        """See `EventReader.handle`."""
         lanes: dict[int, list[Record]] = {}
         for record in records:
             lanes.setdefault(record.partition, []).append(record)
         ends = await asyncio.gather(*map(self._relay_partition, lanes.values()))
-        done = {p: end for p, end in zip(lanes, ends, strict=True) if end and p in self._owned}
-        if done and self._reader is not None:
-            await patiently(lambda: self._progress.store(done), self.counters)
-            await self._reader.stored(done)
+        return {p: end for p, end in zip(lanes, ends, strict=True) if end}
 
     async def _relay_partition(self, records: list[Record]) -> int:
         """Publishes records of one partition. Returns the offset behind the last one, 0 if there is none."""
@@ -121,7 +87,7 @@ class Relay:
             headers["traceparent"] = fact.trace
 
         async def attempt() -> bool:
-            if self._stopping or record.partition not in self._owned:
+            if not self.owns(record.partition):
                 return False
             await publish(
                 self._inbox, EVENT_PREFIX + fact.type, record.value, pack_headers(headers)

@@ -11,7 +11,6 @@ import pytest
 
 import functions.facts
 import functions.timeline
-from functions.facts.progress import SqlProgress
 from functions.facts.relay import Counters, Relay
 from functions.timeline.core import Accepted, Conversation, Progress, State, apply
 from functions.timeline.core import prepare as prepare_record
@@ -26,6 +25,7 @@ from shared.bus import Inbox
 from shared.ids import private_conversation
 from shared.log import DEAD, EVENTS, REQUESTS, Record
 from shared.patience import patiently
+from shared.reader_progress import SqlProgress
 from shared.resources import Resources
 from shared.settings import Settings
 from tests import servers
