@@ -12,15 +12,16 @@ from functools import wraps
 from typing import Any, ParamSpec, Protocol, TypeVar
 
 import msgspec
-from sqlalchemy import Select, Table, func, select
+from sqlalchemy import Select, func, select
 from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from functions.timeline import bulk, tracing
+from functions.timeline import tracing
 from functions.timeline.clashes import ClashError, explain
 from functions.timeline.core import Answer, Conversation, Progress
-from functions.timeline.pending import Pending, Row
+from functions.timeline.pending import Pending
 from shared import months, tables
+from shared.adapters import bulk
 from shared.adapters.sql import to_the_end
 from shared.patience import AwayError
 
@@ -108,7 +109,7 @@ class SqlStore:
         self._engine = engine
         self._sqlite = engine.dialect.name == "sqlite"
         self._months: set[int] = set()
-        self._inserts: dict[str, str] = {}
+        self._rows = bulk.Inserter(engine)
         self._conversations = self._compiled(_CONVERSATIONS)
         self._answers = self._compiled(_ANSWERS)
 
@@ -119,7 +120,9 @@ class SqlStore:
         first = Progress()
         async with self._engine.begin() as connection:
             rows = [(partition, first.next, first.last_ms, first.counter) for partition in wanted]
-            await self._insert(connection, tables.log_progress, rows, self._unless_there("next"))
+            await self._rows.insert(
+                connection, tables.log_progress, rows, self._rows.unless_there("next")
+            )
             return await _progress(connection, wanted)
 
     @_sql
@@ -198,66 +201,30 @@ class SqlStore:
             parts = list(batch.values())
             for month in sorted({month for part in parts for month in part.messages}):
                 rows = [row for part in parts for row in part.messages.get(month, ())]
-                await self._insert(connection, tables.message_table(month), rows)
-            await self._insert(
+                await self._rows.insert(connection, tables.message_table(month), rows)
+            await self._rows.insert(
                 connection, tables.message_key, [row for part in parts for row in part.keys]
             )
             heads = [row for part in parts for row in part.heads.values()]
-            await self._insert(
+            await self._rows.insert(
                 connection,
                 tables.conversation,
                 heads,
-                self._replacing("max_seq", "max_rev", "changed_ms"),
+                self._rows.replacing("max_seq", "max_rev", "changed_ms"),
             )
             opened = [row for part in parts for row in part.months]
-            await self._insert(
-                connection, tables.conversation_month, opened, self._unless_there("month")
+            await self._rows.insert(
+                connection, tables.conversation_month, opened, self._rows.unless_there("month")
             )
             joined = [row for part in parts for row in part.memberships]
-            await self._insert(
-                connection, tables.user_conversation, joined, self._unless_there("user_id")
+            await self._rows.insert(
+                connection, tables.user_conversation, joined, self._rows.unless_there("user_id")
             )
 
     def _compiled(self, query: Select[Any]) -> str:
         """A query up to its `IN (`. With 500 parameters SQLAlchemy's own way costs more than the query itself."""
         text = str(query.compile(dialect=self._engine.dialect))
         return f"{text[: text.rindex('IN (')]}IN ("
-
-    async def _insert(
-        self, connection: AsyncConnection, table: Table, rows: list[Row], otherwise: str = ""
-    ) -> None:
-        """Adds rows, each with all columns of the table in order, in as few statements as they fit in."""
-        if not rows:
-            return
-        sql = self._insert_sql(table)
-        if self._sqlite:
-            await connection.exec_driver_sql(sql + otherwise, rows)
-            return
-        head, values, _ = sql.partition(" VALUES ")
-        for statement in bulk.inserts(head + values, rows, otherwise):
-            await connection.exec_driver_sql(statement, execution_options={"no_parameters": True})
-
-    def _insert_sql(self, table: Table) -> str:
-        """Compiled once: SQLAlchemy's own way with parameters would cost more than the rest of the timeline."""
-        sql = self._inserts.get(table.name)
-        if sql is None:
-            sql = self._inserts[table.name] = str(
-                table.insert().compile(dialect=self._engine.dialect)
-            )
-        return sql
-
-    def _unless_there(self, column: str) -> str:
-        """Leaves a row that is there as it is. Not INSERT IGNORE, which would cut what is too long."""
-        return (
-            " ON CONFLICT DO NOTHING"
-            if self._sqlite
-            else f" ON DUPLICATE KEY UPDATE {column}={column}"
-        )
-
-    def _replacing(self, *columns: str) -> str:
-        if self._sqlite:
-            return " ON CONFLICT DO UPDATE SET " + ",".join(f"{c}=excluded.{c}" for c in columns)
-        return " ON DUPLICATE KEY UPDATE " + ",".join(f"{c}=VALUES({c})" for c in columns)
 
     async def _refused(self, batch: Mapping[int, Pending]) -> dict[int, set[int]]:
         """Ids of the messages whose row SQL refuses, found by trying each alone."""
@@ -267,7 +234,7 @@ class SqlStore:
                 for row in rows:
                     try:
                         async with self._engine.connect() as connection:  # never committed
-                            await self._insert(connection, tables.message_table(month), [row])
+                            await self._rows.insert(connection, tables.message_table(month), [row])
                     except DataError:
                         refused.setdefault(partition, set()).add(row[0])
                     except IntegrityError:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from functions.timeline.bulk import MAX_STATEMENT, inserts
+from shared.adapters.bulk import MAX_STATEMENT, inserts
 
 
 def test_one_statement_for_what_fits() -> None:
