@@ -34,6 +34,7 @@ class Command:
     type: `<domain>.<verb>`, the WebSocket `type` and the tail of `im.v1.cmd.<uid>.<domain>.<verb>`.
     function: name of the function that serves it, which is also its NATS queue group.
     anonymous: nobody is logged in; the acting user is 0, and only the edge may send it (over HTTP).
+    internal: the edge asks it for itself, as user 0; no client can send it, neither as a frame nor over HTTP.
     deadline_ms: how long the edge waits before it answers `unknown_outcome`.
     """
 
@@ -45,8 +46,14 @@ class Command:
     route: Route | None = None
     aliases: tuple[str, ...] = ()
     anonymous: bool = False
+    internal: bool = False
     errors: tuple[ErrorCode, ...] = ()
     deadline_ms: int = 5_000
+
+    @property
+    def by_nobody(self) -> bool:
+        """Whether the acting user is 0, and so only the edge may send it."""
+        return self.anonymous or self.internal
 
 
 COMMANDS: tuple[Command, ...] = (
@@ -193,6 +200,8 @@ COMMANDS: tuple[Command, ...] = (
     ),
 )
 
+CLIENT_COMMANDS = tuple(c for c in COMMANDS if not c.internal)
+"""Those that a client can send, over the WebSocket or over HTTP."""
 BY_TYPE: dict[str, Command] = {c.type: c for c in COMMANDS}
-BY_NAME: dict[str, Command] = BY_TYPE | {alias: c for c in COMMANDS for alias in c.aliases}
+BY_NAME: dict[str, Command] = {name: c for c in CLIENT_COMMANDS for name in (c.type, *c.aliases)}
 """By every `type` a client may write, aliases included."""

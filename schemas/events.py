@@ -3,12 +3,12 @@
 On `im.v1.user.<uid>` and `im.v1.group.<gid>` an event is the very frame that clients receive.
 """
 
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from msgspec import Meta
 
 from schemas.messages import Message, Rev
-from schemas.types import ConversationId, Model, Seq, UserId
+from schemas.types import ConversationId, GroupId, MembersVersion, Model, Seq, UserId
 
 
 class Event(Model):
@@ -73,6 +73,40 @@ class Kicked(Event):
     reason: Annotated[str, Meta(description="For people; its wording may change.")]
 
 
+class GroupJoined(Event):
+    """You are in this group now.
+
+    Its events follow; what was written in between, `message.sync` brings.
+    """
+
+    type: ClassVar[str] = "group.joined"
+    group_id: GroupId
+    members_version: MembersVersion
+    by: Annotated[UserId, Meta(description="Who did it: oneself, or who invited or accepted.")]
+
+
+class GroupLeft(Event):
+    """You are in this group no more. Nothing of it follows."""
+
+    type: ClassVar[str] = "group.left"
+    group_id: GroupId
+    members_version: MembersVersion
+    reason: Literal["left", "kicked", "dissolved"]
+
+
+class GroupMembers(Event):
+    """Other members of a group of yours have come or gone.
+
+    All of one version: whoever knows the version before knows the members now.
+    """
+
+    type: ClassVar[str] = "group.members"
+    group_id: GroupId
+    members_version: MembersVersion
+    joined: list[UserId] = []
+    left: list[UserId] = []
+
+
 EVENTS: tuple[type[Event] | type[MessagePushed], ...] = (
     Ready,
     MessagePushed,
@@ -80,6 +114,9 @@ EVENTS: tuple[type[Event] | type[MessagePushed], ...] = (
     Resync,
     Draining,
     Kicked,
+    GroupJoined,
+    GroupLeft,
+    GroupMembers,
 )
 
 EDGE_EVENTS = (Ready, Resync, Draining)

@@ -16,6 +16,7 @@ from schemas.types import (
     ConversationId,
     Extra,
     GroupId,
+    MembersVersion,
     Model,
     MsgId,
     Token,
@@ -55,6 +56,31 @@ class SendRequested(Request, tag="message.send", kw_only=True):
     mentions: Annotated[list[UserId], Meta(max_length=100)] = []
     file_id: Token | None = None
     extra: Extra = msgspec.UNSET
+
+
+class SystemRequested(Request, tag="message.system", kw_only=True):
+    """A change of a group, as function `groups` has committed it: a message of `msg_type` 0, whose `seq` is the border
+    of what those who came or went may see. `user_id` is who did it.
+    """
+
+    client_msg_id: Annotated[
+        ClientMsgId, Meta(description="Id of the change; a repeat of the record changes nothing.")
+    ]
+    content: Annotated[
+        str, Meta(max_length=MAX_CONTENT, description='JSON: `{"kind": "group.joined", …}`.')
+    ]
+    joined: Annotated[
+        list[UserId], Meta(description="They see messages from this one on, or all.")
+    ] = []
+    left: Annotated[list[UserId], Meta(description="They see messages up to this one.")] = []
+    members_version: MembersVersion
+    sees_all: Annotated[
+        bool, Meta(description="Whether those who joined see what was written before as well.")
+    ] = False
+    answer: Annotated[
+        msgspec.Raw | msgspec.UnsetType,
+        Meta(description="What `reply` gets, as JSON, once the borders are stored."),
+    ] = msgspec.UNSET
 
 
 AnyRequest = SendRequested

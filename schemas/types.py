@@ -22,6 +22,10 @@ Seq = Annotated[
         description="Position in a conversation: 1, 2, 3 … without gaps.",
     ),
 ]
+MembersVersion = Annotated[
+    int,
+    Meta(ge=0, le=MAX_NUMBER, description="Counts the changes of a group's members: 1, 2, 3 …"),
+]
 Milliseconds = Annotated[int, Meta(ge=0, le=MAX_NUMBER, description="Unix time in milliseconds.")]
 
 Token = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$(?!\n)")]

@@ -8,7 +8,7 @@ from schemas.events import EVENTS
 from schemas.facts import FACTS, type_of
 from schemas.types import Model
 
-SOCKET_COMMANDS = tuple(c for c in COMMANDS if not c.anonymous)
+SOCKET_COMMANDS = tuple(c for c in COMMANDS if not c.by_nobody)
 
 _ID: Json = {
     "description": "The client's own id of the command, back in its answer; null: none.",

@@ -13,11 +13,12 @@ from schemas.docs.model import (
     structs,
     table,
 )
-from schemas.events import EDGE_EVENTS, EVENTS, Head, MessagePushed
+from schemas.events import EDGE_EVENTS, EVENTS, GroupMembers, Head, MessagePushed
 from schemas.facts import FACTS, type_of
 
-BUS_EVENTS = tuple(e for e in EVENTS if e not in EDGE_EVENTS)
-GROUP_EVENTS = (MessagePushed, Head)
+GROUP_EVENTS = (MessagePushed, Head, GroupMembers)
+GROUP_ONLY = (GroupMembers,)
+BUS_EVENTS = tuple(e for e in EVENTS if e not in EDGE_EVENTS and e not in GROUP_ONLY)
 
 WS_ABOUT = f"""JSON text frames of at most 64 KiB. The token comes as `?token=`, as
 `Authorization: Bearer`, or in a first frame `auth` within 5 s. `ready` is the first push; catch up
@@ -88,13 +89,14 @@ def _channels(sockets: list[str], bus: list[str]) -> Json:
         "group": _channel(
             "nats",
             "im.v1.group.{gid}",
-            "Events for all members of one group; payloads are the finished frames.",
+            "Events for all members of one group; payloads are the finished frames. The header `Im-Members` is "
+            "the `members_version` they are meant for: who knows an older one asks who is a member still.",
             [f"push.{e.type}" for e in GROUP_EVENTS],
         )
         | {"parameters": {"gid": {"description": "Number of the group."}}},
     }
     for c in COMMANDS:
-        who = " Only the edge may send it, as user 0." if c.anonymous else ""
+        who = " Only the edge may send it, as user 0." if c.by_nobody else ""
         channels[f"cmd.{c.type}"] = _channel(
             "nats",
             f"im.v1.cmd.{{uid}}.{c.type}",

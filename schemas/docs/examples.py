@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 
-from schemas import auth, errors, events, facts, messages, records, users
+from schemas import auth, errors, events, facts, internal, messages, records, users
 from schemas.types import Empty, Model
 
 TOKEN = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiI3In0.c2lnbmF0dXJl"  # noqa: S105 - a shape
@@ -37,6 +37,7 @@ _page: dict[str, Any] = {
 }
 _position = messages.Position(CONVERSATION, after_seq=41)
 _synced = messages.SyncedConversation(CONVERSATION, **_page)
+_memberships = internal.UserMemberships(7, [internal.Membership(5, 17)])
 
 EXAMPLES: tuple[Model, ...] = (
     Empty(),
@@ -74,6 +75,14 @@ EXAMPLES: tuple[Model, ...] = (
     events.Resync(),
     events.Draining(),
     events.Kicked("Qm9i", "logged out"),
+    events.GroupJoined(5, 17, 9),
+    events.GroupLeft(5, 18, "kicked"),
+    events.GroupMembers(5, 17, joined=[7, 8]),
+    internal.GetMemberships([7, 8]),
+    _memberships,
+    internal.Memberships([_memberships]),
+    internal.GetAmong(5, [7, 8]),
+    internal.Among(17, [7]),
     facts.MessageSent(
         id=f"message.sent.{_message['msg_id']}",
         trace="00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
@@ -89,6 +98,16 @@ EXAMPLES: tuple[Model, ...] = (
         msg_type=1,
         content="Hello Bob",
         receiver_id=8,
+    ),
+    records.SystemRequested(
+        conversation_id="g_5",
+        user_id=9,
+        at=NOW,
+        client_msg_id="c1f0",
+        content='{"kind":"group.joined","user_ids":[7]}',
+        joined=[7],
+        members_version=17,
+        answer=msgspec.Raw(b"{}"),
     ),
     errors.ErrorBody("not_found", "there is no user 9", "4bf92f3577b34da6a3ce929d0e0e4736"),
 )

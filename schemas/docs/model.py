@@ -75,7 +75,7 @@ def errors_of(command: Command) -> list[ErrorCode]:
         "unavailable",
         "unknown_outcome",
     }
-    if not command.anonymous:
+    if not command.by_nobody:
         codes.add("unauthenticated")
     return [code for code in STATUS if code in codes]
 

@@ -3,7 +3,7 @@
 from http import HTTPStatus
 from itertools import groupby
 
-from schemas.commands import API_PREFIX, COMMANDS, Command, Route
+from schemas.commands import API_PREFIX, CLIENT_COMMANDS, COMMANDS, Command, Route
 from schemas.docs.examples import example
 from schemas.docs.model import (
     CLOSE_CODES,
@@ -54,7 +54,7 @@ def openapi() -> Json:
             "license": {"name": "MIT", "identifier": "MIT"},
         },
         "servers": [{"url": "/", "description": "The edge that serves this document"}],
-        "tags": [{"name": tag} for tag in dict.fromkeys(_tag(c) for c in COMMANDS)]
+        "tags": [{"name": tag} for tag in dict.fromkeys(_tag(c) for c in CLIENT_COMMANDS)]
         + [{"name": "edge"}],
         "security": [{"bearer": []}],
         "paths": paths | _edge_paths(),

@@ -4,13 +4,11 @@ import json
 from html import escape
 from urllib.parse import urlencode
 
-from schemas.commands import API_PREFIX, COMMANDS, Command, Route
+from schemas.commands import API_PREFIX, CLIENT_COMMANDS, Command, Route
 from schemas.docs.examples import TOKEN, example
 from schemas.docs.markup import code, compact, inline, prose, table
 from schemas.docs.model import (
     CLOSE_CODES,
-    REPLIES,
-    REQUESTS,
     ROLES,
     Json,
     about,
@@ -22,7 +20,8 @@ from schemas.docs.style import STYLE
 from schemas.errors import MEANING, STATUS, ErrorBody
 from schemas.events import EVENTS
 
-SCHEMAS = components([*REQUESTS, *REPLIES, *EVENTS, ErrorBody], "{name}")
+REQUESTS = [c.request for c in CLIENT_COMMANDS]
+SCHEMAS = components([*REQUESTS, *(c.reply for c in CLIENT_COMMANDS), *EVENTS, ErrorBody], "{name}")
 SHARED = [
     name
     for name in SCHEMAS
@@ -39,7 +38,7 @@ def page() -> str:
         _start(),
         _socket(),
         _errors(),
-        *(_command(c) for c in COMMANDS),
+        *(_command(c) for c in CLIENT_COMMANDS),
         _pushes(),
         _types(),
         _nats(),
@@ -55,7 +54,7 @@ def page() -> str:
 def _menu() -> str:
     top = [("start", "Start"), ("websocket", "WebSocket"), ("errors", "Errors")]
     end = [("pushes", "Pushes"), ("types", "Types"), ("nats", "NATS")]
-    commands = [(c.type, c.type) for c in COMMANDS]
+    commands = [(c.type, c.type) for c in CLIENT_COMMANDS]
     links = "".join(
         f'<a href="#{anchor}">{escape(text)}</a>' for anchor, text in top + commands + end
     )

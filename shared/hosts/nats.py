@@ -19,7 +19,7 @@ import msgspec
 
 from shared import subjects, telemetry
 from shared.bus import Bus, pack_headers, read_headers
-from shared.errors import AppError, BadRequest, Unauthenticated, Unavailable
+from shared.errors import AppError, BadRequest, Forbidden, Unauthenticated, Unavailable
 from shared.function import Context, Function, Handler
 from shared.ids import now_ms, random_token
 from shared.invoke import invoke
@@ -167,7 +167,7 @@ class Host:
             headers.get("traceparent", "")[:TRACEPARENT_LENGTH],
         )
         endpoint.requests += 1
-        if (user_id == subjects.NOBODY) is not endpoint.handler.command.anonymous:
+        if (user_id == subjects.NOBODY) is not endpoint.handler.command.by_nobody:
             self._fail(endpoint, ctx, _wrong_identity(endpoint.handler))
         elif len(self._tasks) >= self._max_in_flight:
             self.stats.overload += 1
@@ -253,6 +253,8 @@ def error_headers(error: AppError) -> bytes:
 
 
 def _wrong_identity(handler: Handler) -> AppError:
+    if handler.command.internal:
+        return Forbidden(f"{handler.command.type} is only for the edge itself")
     if handler.command.anonymous:
         return BadRequest(f"{handler.command.type} is only for those not logged in")
     return Unauthenticated(f"{handler.command.type} needs a user")

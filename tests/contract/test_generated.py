@@ -13,7 +13,7 @@ import jsonschema
 import openapi_spec_validator
 import pytest
 
-from schemas.commands import API_PREFIX, COMMANDS, Command
+from schemas.commands import API_PREFIX, CLIENT_COMMANDS, COMMANDS, Command
 from schemas.docs.examples import EXAMPLES, example
 from schemas.docs.model import structs
 from schemas.errors import STATUS
@@ -227,7 +227,7 @@ def test_asyncapi_has_every_command_once(asyncapi: Any) -> None:
             "enum"
         ]
     ]
-    expected = [n for c in COMMANDS if not c.anonymous for n in (c.type, *c.aliases)]
+    expected = [n for c in COMMANDS if not c.by_nobody for n in (c.type, *c.aliases)]
     assert sorted(frames) == sorted([*expected, "auth", "ping"])
 
 
@@ -340,7 +340,7 @@ def test_the_page_is_well_formed_and_stands_alone(page: Page) -> None:
 def test_the_page_has_every_command_once_and_no_dead_link(page: Page) -> None:
     ids = Counter(page.ids)
     assert max(ids.values()) == 1
-    assert {c.type for c in COMMANDS} <= ids.keys()
+    assert {c.type for c in CLIENT_COMMANDS} <= ids.keys()
     assert {f"push-{e.type}" for e in EVENTS} <= ids.keys()
     inner = {link[1:] for link in page.links if link.startswith("#")}
     assert inner <= ids.keys()

@@ -19,7 +19,8 @@ by_type = pytest.mark.parametrize("command", COMMANDS, ids=lambda c: c.type)
 
 def test_names_and_routes_are_unique() -> None:
     names = [name for c in COMMANDS for name in (c.type, *c.aliases)]
-    assert len(names) == len(set(names)) == len(BY_NAME)
+    assert len(names) == len(set(names))
+    assert set(BY_NAME) == {n for c in COMMANDS if not c.internal for n in (c.type, *c.aliases)}
     assert len(BY_TYPE) == len(COMMANDS)
     routes = [(c.route.method, re.sub(r"{\w+}", "{}", c.route.path)) for c in COMMANDS if c.route]
     assert len(routes) == len(set(routes))
@@ -30,6 +31,10 @@ def test_a_command_is_well_formed(command: Command) -> None:
     assert re.fullmatch(r"[a-z_]+\.[a-z_]+", command.type), "must fit a NATS subject"
     assert command.deadline_ms > 0
     assert set(command.errors) <= STATUS.keys()
+    if command.internal:
+        assert command.route is None, "no client may send it"
+        assert not command.anonymous
+        assert not command.aliases
     if command.route is not None:
         named = set(re.findall(r"{(\w+)}", command.route.path))
         assert named <= set(command.request.__struct_fields__)
