@@ -179,7 +179,15 @@ COMMANDS: tuple[Command, ...] = (
         "Send a message",
         Route("POST", "/messages"),
         aliases=("message",),
-        errors=("not_found", "forbidden", "conflict", "rate_limited", "too_large"),
+        errors=(
+            "not_found",
+            "forbidden",
+            "blocked",
+            "not_friend",
+            "conflict",
+            "rate_limited",
+            "too_large",
+        ),
     ),
     Command(
         "message.history",

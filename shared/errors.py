@@ -4,6 +4,10 @@ AppError
 ├── BadRequest         bad_request          the request itself is wrong (`field` names where)
 ├── Unauthenticated    unauthenticated      no valid token
 ├── Forbidden          forbidden            not yours to do
+├── Blocked            blocked              one of the two has blocked the other
+├── NotFriend          not_friend           only friends may do this
+├── NotMember          not_member           only members of the group may do this
+├── Muted              muted                muted in the group
 ├── NotFound           not_found
 ├── Conflict           conflict             it clashes with what is there
 ├── TooLarge           too_large
@@ -65,6 +69,30 @@ class Forbidden(AppError):
     """The acting user has no right to this."""
 
     code = "forbidden"
+
+
+class Blocked(AppError):
+    """One of the two has blocked the other."""
+
+    code = "blocked"
+
+
+class NotFriend(AppError):
+    """Only friends may do this."""
+
+    code = "not_friend"
+
+
+class NotMember(AppError):
+    """Only members of the group may do this."""
+
+    code = "not_member"
+
+
+class Muted(AppError):
+    """The acting user may not write in this group now."""
+
+    code = "muted"
 
 
 class NotFound(AppError):

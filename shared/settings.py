@@ -39,6 +39,7 @@ class Settings:
     cors_origins: tuple[str, ...]
     registration_open: bool
     rate_limits: bool
+    strangers: bool
     otlp_endpoint: str
     trace_sample: float
 
@@ -72,6 +73,7 @@ class Settings:
             registration_open=get.parsed("IM_REGISTRATION", "open", _choice("open", "closed"))
             == "open",
             rate_limits=get.parsed("IM_RATE_LIMITS", "on", _choice("on", "off")) == "on",
+            strangers=get.parsed("IM_STRANGERS", "allow", _choice("allow", "deny")) == "allow",
             otlp_endpoint=otlp_endpoint,
             trace_sample=get.parsed("IM_TRACE_SAMPLE", "0.01" if otlp_endpoint else "0", _share),
         )

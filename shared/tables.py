@@ -50,6 +50,11 @@ def fixed_bytes(length: int) -> LargeBinary:
     return LargeBinary(length).with_variant(mysql.BINARY(length), "mysql", "mariadb")
 
 
+Tiny = SmallInteger().with_variant(mysql.TINYINT(), "mysql", "mariadb")
+
+CreatedAt = String(23).with_variant(mysql.TIMESTAMP(fsp=3), "mysql", "mariadb")
+"""The source's own times; in UTC."""
+
 OPTIONS: dict[str, Any] = {
     "mysql_engine": "InnoDB",
     "mysql_charset": "utf8mb4",
@@ -70,6 +75,49 @@ user = Table(
     Column("password_hash", ascii_string(255), nullable=False),
     Column("created_ms", BigInteger, nullable=False),
     Column("deleted_ms", BigInteger),
+    # Counts the changes of his list of friends. Changing it locks the user's row: whoever changes what two users are
+    # to each other changes both first, the lower id before the higher.
+    Column("friends_version", BigInteger, nullable=False, server_default="0"),
+    **OPTIONS,
+)
+
+NORMAL, BLOCKED, GONE = 0, 1, 2
+"""`friendship.status`. GONE is ours: neither friends nor blocked; the row stays so that lists learn of it."""
+
+friendship = Table(
+    "friendship",
+    metadata,
+    # One row for each direction, with what `user_id` has decided: the source's columns, then ours.
+    Column("id", Id, primary_key=True, autoincrement=True),
+    Column("user_id", BigInteger, nullable=False),
+    Column("friend_id", BigInteger, nullable=False),
+    Column("remark", String(50)),
+    Column("status", Tiny, nullable=False, server_default="0"),
+    Column("created_at", CreatedAt, nullable=False),
+    # Since when they are friends, the same in both directions; NULL: they are not (a stranger may be blocked, too).
+    Column("friends_ms", BigInteger),
+    # `user.friends_version` of the last change.
+    Column("version", BigInteger, nullable=False),
+    UniqueConstraint("user_id", "friend_id", name="uk_user_friend"),
+    Index("idx_friendship_version", "user_id", "version"),
+    **OPTIONS,
+)
+
+friend_application = Table(
+    "friend_application",
+    metadata,
+    # The last application in each direction.
+    Column("id", Id, primary_key=True, autoincrement=True),
+    Column("from_user_id", BigInteger, nullable=False),
+    Column("to_user_id", BigInteger, nullable=False),
+    Column("greeting", String(200), nullable=False),
+    Column("status", Tiny, nullable=False),
+    # Not for the eyes of `to_user_id`, who had blocked the other.
+    Column("hidden", Tiny, nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+    Column("expires_ms", BigInteger, nullable=False),
+    UniqueConstraint("from_user_id", "to_user_id", name="uk_friend_application"),
+    Index("idx_friend_application_to", "to_user_id", "id"),
     **OPTIONS,
 )
 
@@ -183,18 +231,18 @@ def message_table(month: int) -> Table:
         Column("group_id", BigInteger),
         Column(
             "msg_type",
-            SmallInteger().with_variant(mysql.TINYINT(), "mysql", "mariadb"),
+            Tiny,
             nullable=False,
         ),
         Column("content", Text, nullable=False),
         Column(
             "status",
-            SmallInteger().with_variant(mysql.TINYINT(), "mysql", "mariadb"),
+            Tiny,
             nullable=False,
         ),
         Column(
             "created_at",
-            String(23).with_variant(mysql.TIMESTAMP(fsp=3), "mysql", "mariadb"),
+            CreatedAt,
             nullable=False,
         ),
         Column("seq", BigInteger, nullable=False),

@@ -1,24 +1,20 @@
 """Profiles in SQL; their copies in Redis are removed when they are no longer true."""
 
-import logging
 from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 import redis.asyncio
 from msgspec import UNSET
-from redis.exceptions import RedisError
 from sqlalchemy import Row, Select, and_, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.sql.elements import ColumnElement
 
 from functions.profile.deps import Changes
 from schemas.users import Me, User
-from shared.adapters.redis import user_key
 from shared.adapters.sql import reading, writing
+from shared.gate import Copies, user_key
 from shared.tables import session, user
-
-log = logging.getLogger(__name__)
 
 DELETED_NAME = "deleted"
 
@@ -32,7 +28,7 @@ class SqlProfiles:
 
     def __init__(self, engine: AsyncEngine, client: redis.asyncio.Redis) -> None:
         self._engine = engine
-        self._redis = client
+        self._copies = Copies(client)
 
     async def me(self, user_id: int) -> Me | None:
         """See `deps.Profiles`."""
@@ -99,23 +95,13 @@ class SqlProfiles:
                 await connection.execute(
                     update(session).where(session.c.id.in_(ended)).values(ended_ms=now_ms)
                 )
-        await self._forget(user_id)
+        await self._copies.forget(user_key(user_id))
         return ended
 
     async def _read(self, query: Select[*tuple[Any, ...]]) -> Sequence[Row[*tuple[Any, ...]]]:
         with reading():
             async with self._engine.connect() as connection:
                 return (await connection.execute(query)).all()
-
-    async def _forget(self, user_id: int) -> None:
-        try:
-            await self._redis.delete(user_key(user_id))
-        except (RedisError, OSError) as error:
-            log.warning(
-                "redis is not reached, user %d stays known until his copy expires: %s",
-                user_id,
-                error,
-            )
 
 
 def _starts(column: ColumnElement[str], start: str) -> ColumnElement[bool]:

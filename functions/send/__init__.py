@@ -3,16 +3,24 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from functions.send.gate import Gate
 from functions.send.handler import Deps, send
 from shared.function import Function, on
+from shared.gate import Gate
 from shared.resources import Resources
 
 
 @asynccontextmanager
 async def lifespan(resources: Resources) -> AsyncIterator[Deps]:
     """Opens the rights and limits that a send is checked against."""
-    yield Deps(Gate(resources.redis(), resources.engine(), limits=resources.settings.rate_limits))
+    settings = resources.settings
+    yield Deps(
+        Gate(
+            resources.redis(),
+            resources.engine(),
+            limits=settings.rate_limits,
+            strangers=settings.strangers,
+        )
+    )
 
 
 function = Function("send", (on("message.send", send),), lifespan)

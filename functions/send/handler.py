@@ -18,8 +18,8 @@ MAX_DEPTH = 64
 class Admission(Protocol):
     """Says whether a message may be sent now."""
 
-    async def admit(self, sender: int, receiver: int) -> None:
-        """Raises: RateLimited, Unauthenticated, NotFound, Unavailable."""
+    async def private(self, sender: int, receiver: int) -> None:
+        """Raises: RateLimited, Unauthenticated, NotFound, Blocked, NotFriend, Unavailable."""
 
 
 class Deps(msgspec.Struct, frozen=True):
@@ -34,7 +34,7 @@ async def send(cmd: SendMessage, ctx: Context[Deps]) -> Outcome[MessageAck]:
     extra = cmd.extra
     if isinstance(extra, msgspec.Raw):
         _check_extra(bytes(extra))
-    await ctx.deps.gate.admit(ctx.user_id, receiver)
+    await ctx.deps.gate.private(ctx.user_id, receiver)
     record = SendRequested(
         conversation_id=private_conversation(ctx.user_id, receiver),
         user_id=ctx.user_id,

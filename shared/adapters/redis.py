@@ -20,8 +20,3 @@ def open_redis(url: str) -> redis.asyncio.Redis:
         timeout=1.0,
     )
     return redis.asyncio.Redis.from_pool(pool)
-
-
-def user_key(user_id: int) -> str:
-    """Key of the copy "this user exists". Whoever deletes a user removes it between COMMIT and answer."""
-    return f"im:user:{user_id}"

@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from shared.adapters.redis import user_key
 from shared.errors import AppError, BadRequest, Forbidden, NotFound, Unauthenticated
+from shared.gate import user_key
 from tests.inprocess import PASSWORD, Service
 
 

@@ -172,7 +172,7 @@ async def test_a_push_to_many_connections() -> None:
 
 async def test_a_command_through_the_host_and_send() -> None:
     class OpenGate:
-        async def admit(self, _sender: int, _receiver: int) -> None:
+        async def private(self, _sender: int, _receiver: int) -> None:
             return
 
     bus = MemoryBus()

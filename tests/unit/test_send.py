@@ -16,7 +16,7 @@ class OpenGate:
     def __init__(self) -> None:
         self.asked: list[tuple[int, int]] = []
 
-    async def admit(self, sender: int, receiver: int) -> None:
+    async def private(self, sender: int, receiver: int) -> None:
         self.asked.append((sender, receiver))
         if receiver == 404:
             raise NotFound("no user 404")

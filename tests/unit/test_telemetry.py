@@ -252,7 +252,7 @@ from shared.telemetry import close_tracing, set_up_tracing
 from functions.send.handler import Deps
 
 class Gate:
-    async def admit(self, sender, receiver):
+    async def private(self, sender, receiver):
         pass
 
 async def main():
