@@ -6,7 +6,7 @@ The edge routes by it, the functions bind to it, `schemas.generate` documents it
 from dataclasses import dataclass
 from typing import Literal
 
-from schemas import auth, messages, users
+from schemas import auth, friends, messages, presence, users
 from schemas.errors import ErrorCode
 from schemas.types import Empty, Model
 
@@ -205,6 +205,136 @@ COMMANDS: tuple[Command, ...] = (
         messages.Synced,
         "What a device has missed in all its conversations",
         Route("POST", "/messages/sync"),
+    ),
+    Command(
+        "friend.apply",
+        "friend_apply",
+        friends.ApplyFriend,
+        friends.Application,
+        "Ask a user to become friends",
+        Route("POST", "/friends/apply"),
+        errors=(
+            "not_found",
+            "blocked",
+            "conflict",
+            "rate_limited",
+        ),
+    ),
+    Command(
+        "friend.applications",
+        "friend_apply",
+        friends.ListApplications,
+        friends.Applications,
+        "Applications from and to oneself",
+        Route("GET", "/friends/applications"),
+    ),
+    Command(
+        "friend.accept",
+        "friend_apply",
+        friends.AcceptApplication,
+        friends.Friend,
+        "Accept an application",
+        Route("POST", "/friends/applications/{id}/accept"),
+        errors=(
+            "not_found",
+            "conflict",
+        ),
+    ),
+    Command(
+        "friend.reject",
+        "friend_apply",
+        friends.RejectApplication,
+        friends.Application,
+        "Reject an application",
+        Route("POST", "/friends/applications/{id}/reject"),
+        errors=(
+            "not_found",
+            "conflict",
+        ),
+    ),
+    Command(
+        "friend.list",
+        "friends",
+        friends.ListFriends,
+        friends.Friends,
+        "One's friends, or what changed among them",
+        Route("GET", "/friends"),
+    ),
+    Command(
+        "friend.blocked",
+        "friends",
+        friends.ListBlocked,
+        friends.BlockedUsers,
+        "Whom one has blocked",
+        Route("GET", "/friends/blocked"),
+    ),
+    Command(
+        "friend.remark",
+        "friends",
+        friends.RemarkFriend,
+        friends.Friend,
+        "Give a friend a name of one's own",
+        Route("PATCH", "/friends/{id}"),
+        errors=("not_found",),
+    ),
+    Command(
+        "friend.delete",
+        "friends",
+        friends.DeleteFriend,
+        Empty,
+        "End a friendship",
+        Route("DELETE", "/friends/{id}"),
+        errors=("not_found",),
+    ),
+    Command(
+        "friend.block",
+        "friends",
+        friends.BlockUser,
+        Empty,
+        "Block a user",
+        Route("POST", "/friends/{id}/block"),
+        errors=("not_found",),
+    ),
+    Command(
+        "friend.unblock",
+        "friends",
+        friends.UnblockUser,
+        Empty,
+        "Take a block back",
+        Route("DELETE", "/friends/{id}/block"),
+        errors=("not_found",),
+    ),
+    Command(
+        "presence.subscribe",
+        "presence",
+        presence.SubscribePresence,
+        presence.Presences,
+        "Presence of friends, now and later",
+    ),
+    Command(
+        "presence.report",
+        "presence",
+        presence.ReportPresence,
+        presence.PresenceReported,
+        "Which connections an edge has",
+        internal=True,
+    ),
+    Command(
+        "typing.send",
+        "presence",
+        presence.SendTyping,
+        Empty,
+        "Say that one is typing",
+        aliases=("typing",),
+        errors=(
+            "not_found",
+            "forbidden",
+            "blocked",
+            "not_friend",
+            "not_member",
+            "muted",
+            "rate_limited",
+        ),
     ),
 )
 
