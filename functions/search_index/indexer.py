@@ -10,7 +10,6 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
-from schemas.messages import Message
 from shared.event_reader import EventReader
 from shared.log import Record
 from shared.patience import patiently
@@ -46,9 +45,18 @@ class Tokens(Protocol):
         """Replaces what it has of these messages, all or nothing. Raises: Unavailable, UnknownOutcome."""
 
 
+class _Message(msgspec.Struct):
+    """The part of `schemas.messages.Message` that matters here."""
+
+    msg_id: str
+    conversation_id: str
+    msg_type: int
+    content: str
+    status: int
+
+
 class _Fact(msgspec.Struct):
-    type: str
-    data: Message
+    data: _Message
 
 
 class _Type(msgspec.Struct):
