@@ -55,7 +55,7 @@ def test_kubeconform_finds_nothing_wrong() -> None:
         (CHART, ["--set", "edge.expose.how=none,networkPolicies.enabled=false"]),
         (CHART, ["--set", "settings.otlpEndpoint=http://jaeger:4318,images.pullSecrets={pull}"]),
         (CHART, ["--set", "log.url=jetstream://,migrations.enabled=false"]),
-        (CHART, ["--set", "functions.search_index.kind=reader,functions.search_index.topic=im.events"]),
+        (CHART, ["--set", "functions.web_hooks.kind=reader,functions.web_hooks.topic=im.events"]),
         (CHART, ["--set", "functions.translate.kind=cold,functions.translate.facts={message.sent}"]),
         (SERVERS, ["--set", "kafka.how=strimzi,storageClassName=fast"]),
         (SERVERS, ["--set", "kafka.how=none"]),
@@ -85,14 +85,14 @@ def test_a_row_may_say_otherwise_than_its_kind() -> None:
 
 
 def test_names_with_underscores_become_names_of_kubernetes() -> None:
-    row = "functions.search_index.kind=reader,functions.search_index.topic=im.events"
+    row = "functions.web_hooks.kind=reader,functions.web_hooks.topic=im.events"
     found = parsed(template(CHART, "--set", row))
-    (container,) = found["Deployment/natterjack/search-index"]["spec"]["template"]["spec"][
+    (container,) = found["Deployment/natterjack/web-hooks"]["spec"]["template"]["spec"][
         "containers"
     ]
-    assert container["image"] == "natterjack/search_index:0.1.0"
-    trigger = found["ScaledObject/natterjack/search-index"]["spec"]["triggers"][0]["metadata"]
-    assert trigger["consumerGroup"] == "search_index"
+    assert container["image"] == "natterjack/web_hooks:0.1.0"
+    trigger = found["ScaledObject/natterjack/web-hooks"]["spec"]["triggers"][0]["metadata"]
+    assert trigger["consumerGroup"] == "web_hooks"
 
 
 def test_on_jetstream_a_reader_is_alone() -> None:
