@@ -3,7 +3,7 @@
 The edge routes by it, the functions bind to it, `schemas.generate` documents it.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from schemas import auth, friends, messages, presence, users
@@ -13,6 +13,8 @@ from schemas.types import Empty, Model
 Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
 ModelType = type[Model]
 API_PREFIX = "/api/v1"
+HOT = frozenset({"send", "recall", "read", "history"})
+"""Functions of which a process always runs. The others may be scaled to zero and start when a command comes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +37,8 @@ class Command:
     function: name of the function that serves it, which is also its NATS queue group.
     anonymous: nobody is logged in; the acting user is 0, and only the edge may send it (over HTTP).
     internal: the edge asks it for itself, as user 0; no client can send it, neither as a frame nor over HTTP.
-    deadline_ms: how long the edge waits before it answers `unknown_outcome`.
+    deadline_ms: how long the edge waits before it answers `unknown_outcome`: longer than a cold start takes, where the
+    function may have to be started first.
     """
 
     type: str
@@ -48,7 +51,10 @@ class Command:
     anonymous: bool = False
     internal: bool = False
     errors: tuple[ErrorCode, ...] = ()
-    deadline_ms: int = 5_000
+    deadline_ms: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "deadline_ms", 5_000 if self.function in HOT else 15_000)
 
     @property
     def by_nobody(self) -> bool:
