@@ -6,6 +6,7 @@ import msgspec
 
 from schemas import (
     auth,
+    contents,
     errors,
     events,
     facts,
@@ -78,6 +79,12 @@ EXAMPLES: tuple[Model, ...] = (
     users.GetUser(8),
     users.SearchUsers("bo", limit=20),
     users.Users([_bob], None),
+    contents.ImageContent("Zm9v", 48_213, "image/jpeg", "frog.jpg", width=1280, height=960),
+    contents.FileContent("Zm9v", 120_400, "application/pdf", "agenda.pdf"),
+    contents.VoiceContent("Zm9v", 9_120, "audio/ogg", duration_ms=4_200),
+    contents.VideoContent(
+        "Zm9v", 2_048_000, "video/mp4", duration_ms=12_000, width=1280, height=720
+    ),
     messages.SendMessage(CLIENT_MSG_ID, "Hello Bob", receiver_id=8),
     messages.MessageAck(_message["msg_id"], CLIENT_MSG_ID, CONVERSATION, 42, NOW),
     messages.Message(**_message),
