@@ -41,10 +41,7 @@ TOOK_PART = "took part"
 
 # What became of each server in this run.
 PARTICIPANTS: dict[str, str] = dict.fromkeys(
-    (
-        *("nats-server", "redis-server", "S3 server", "MariaDB", "Kafka"),
-        *("Docker engine", "Compose", "helm", "kubeconform"),
-    ),
+    ("nats-server", "redis-server", "S3 server", "MariaDB", "Kafka", "Docker engine", "Compose"),
     NOT_ASKED,
 )
 

@@ -26,7 +26,10 @@ from shared.log import LogError, NotAppendedError, partition_of
 log = logging.getLogger(__name__)
 
 APPEND_TIMEOUT_S = 5.0
-COMMIT_S = 1.0
+PACE_S = 0.005
+"""Batches leave at most this often, those of all partitions together: what few records share costs the broker, the
+reader and everybody behind them once. The first after a pause leaves at once.
+"""
 MAX_BATCH = 512 << 10
 MAX_RECORD = MAX_BATCH // 2
 _SURELY_NOT = (MessageSizeTooLargeError, TopicAuthorizationFailedError)
@@ -69,6 +72,8 @@ class KafkaLogWriter:
         self._producer: AIOKafkaProducer | None = None
         self._opening = asyncio.Lock()
         self._lanes: dict[tuple[str, int], _Lane] = {}
+        self._left = 0.0
+        self._leaving: asyncio.Future[None] | None = None
 
     def append(
         self, topic: str, key: str, value: bytes, *, trace: str = ""
@@ -118,11 +123,26 @@ class KafkaLogWriter:
         """Sends batch after batch until the lane is empty."""
         try:
             while lane.waiting:
+                await self._departure()
                 await self._send(lane)
         finally:
             lane.task = None
             while lane.waiting:
                 _fail(lane.waiting.popleft(), NotAppendedError("the log writer is closed"))
+
+    def _departure(self) -> "asyncio.Future[None]":
+        """Resolves when batches may leave, for all lanes that wait at once."""
+        if self._leaving is None:
+            loop = asyncio.get_running_loop()
+            self._leaving = loop.create_future()
+            loop.call_at(max(loop.time(), self._left + PACE_S), self._leave, self._leaving)
+        return self._leaving
+
+    def _leave(self, leaving: "asyncio.Future[None]") -> None:
+        self._left = asyncio.get_running_loop().time()
+        self._leaving = None
+        if not leaving.done():
+            leaving.set_result(None)
 
     async def _send(self, lane: _Lane) -> None:
         now = asyncio.get_running_loop().time()
