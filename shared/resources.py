@@ -25,6 +25,7 @@ class Resources:
         self._stack = AsyncExitStack()
         self._failure: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         self._engine: AsyncEngine | None = None
+        self._reader: AsyncEngine | None = None
         self._redis: redis.asyncio.Redis | None = None
         self._writer: LogWriter | None = None
 
@@ -45,6 +46,16 @@ class Resources:
             self._engine = open_engine(self.settings.require("db_url"))
             self._stack.push_async_callback(self._engine.dispose)
         return self._engine
+
+    def reader(self) -> AsyncEngine:
+        """The same SQL for single statements that only read: without a transaction around them, in one round trip."""
+        engine = self.engine()
+        if engine.dialect.name == "sqlite":
+            return engine  # nothing goes over a wire there
+        if self._reader is None:
+            self._reader = open_engine(self.settings.require("db_url"), autocommit=True)
+            self._stack.push_async_callback(self._reader.dispose)
+        return self._reader
 
     def redis(self) -> redis.asyncio.Redis:
         """Redis (IM_REDIS_URL). Connects on first use: nothing that must be right depends on it."""

@@ -21,7 +21,7 @@ STOP_S = 10.0
 async def lifespan(resources: Resources) -> AsyncIterator[Timeline]:
     """Runs the timeline in a task of its own; a crash of it ends the process."""
     timeline = Timeline(
-        SqlStore(resources.engine()),
+        SqlStore(resources.engine(), resources.reader()),
         RedisHot(HotWriter(resources.redis())),
         resources.bus,
         await resources.writer(),

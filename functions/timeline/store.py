@@ -12,7 +12,6 @@ from functools import wraps
 from typing import Any, ParamSpec, Protocol, TypeVar
 
 import msgspec
-from sqlalchemy import Select, func, select
 from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -88,30 +87,33 @@ def _sql(method: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[A
 
 _PARTITION, _NEXT = "`partition`", "`next`"
 """Reserved words on some of the servers; all of them take the backticks."""
-_CONVERSATION = tables.conversation.c
-_KEY = tables.message_key.c
 
-_NEWEST_MONTH = (
-    select(func.max(tables.conversation_month.c.month))
-    .where(tables.conversation_month.c.conversation_id == _CONVERSATION.conversation_id)
-    .scalar_subquery()
+# Three questions in one statement, which is a snapshot by itself and one round trip: four numbers, and where a row
+# comes from is told by which of the last three columns is not NULL.
+_PROGRESS = (
+    f"SELECT {_PARTITION}, {_NEXT}, last_ms, counter, NULL, NULL, NULL FROM log_progress"  # noqa: S608
+    f" WHERE {_PARTITION} IN ("
 )
-_CONVERSATIONS = select(
-    _CONVERSATION.conversation_id, _CONVERSATION.max_seq, _CONVERSATION.max_rev, _NEWEST_MONTH
-).where(_CONVERSATION.conversation_id.in_([]))
-_ANSWERS = select(_KEY.key, _KEY.digest, _KEY.msg_id, _KEY.seq).where(_KEY.key.in_([]))
+_CONVERSATIONS = (
+    " UNION ALL SELECT max_seq, max_rev, (SELECT MAX(month) FROM conversation_month m"
+    " WHERE m.conversation_id = c.conversation_id), 0, conversation_id, NULL, NULL"
+    " FROM conversation c WHERE conversation_id IN ("
+)
+_ANSWERS = (
+    " UNION ALL SELECT msg_id, seq, 0, 0, NULL, `key`, digest FROM message_key WHERE `key` IN ("
+)
 
 
 class SqlStore:
     """`Store` on SQLite, MySQL and MariaDB."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
+    def __init__(self, engine: AsyncEngine, reader: AsyncEngine | None = None) -> None:
+        """reader: for single statements; the same engine unless given."""
         self._engine = engine
+        self._reader = reader or engine
         self._sqlite = engine.dialect.name == "sqlite"
         self._months: set[int] = set()
         self._rows = bulk.Inserter(engine)
-        self._conversations = self._compiled(_CONVERSATIONS)
-        self._answers = self._compiled(_ANSWERS)
 
     @_sql
     async def claim(self, partitions: Iterable[int]) -> dict[int, Progress]:
@@ -130,18 +132,25 @@ class SqlStore:
         self, expected: Mapping[int, AbstractSet[Progress]], ids: list[str], keys: list[bytes]
     ) -> Loaded:
         """See `Store.load`."""
-        async with self._snapshot() as connection:
-            stored = await _progress(connection, expected)
-            if moved := [p for p, known in expected.items() if stored.get(p) not in known]:
-                raise FencedError(moved)
-            conversations: dict[str, Conversation] = {}
-            answers: dict[bytes, Answer] = {}
-            if ids:
-                found = await _query(connection, self._conversations, bulk.literals(ids))
-                conversations = {row[0]: Conversation(row[1], row[2], row[3] or 0) for row in found}
-            if keys:
-                found = await _query(connection, self._answers, bulk.literals(keys))
-                answers = {row[0]: Answer(row[1], row[2], row[3]) for row in found}
+        statement = f"{_PROGRESS}{bulk.literals(expected)})"
+        if ids:
+            statement += f"{_CONVERSATIONS}{bulk.literals(ids)})"
+        if keys:
+            statement += f"{_ANSWERS}{bulk.literals(keys)})"
+        async with self._reader.connect() as connection:
+            rows = await _query(connection, statement)
+        stored: dict[int, Progress] = {}
+        conversations: dict[str, Conversation] = {}
+        answers: dict[bytes, Answer] = {}
+        for a, b, c, d, conversation_id, key, digest in rows:
+            if key is not None:
+                answers[key] = Answer(digest, a, b)
+            elif conversation_id is not None:
+                conversations[conversation_id] = Conversation(a, b, c or 0)
+            else:
+                stored[a] = Progress(b, c, d)
+        if moved := [p for p, known in expected.items() if stored.get(p) not in known]:
+            raise FencedError(moved)
         return Loaded(conversations, answers)
 
     @_sql
@@ -221,11 +230,6 @@ class SqlStore:
                 connection, tables.user_conversation, joined, self._rows.unless_there("user_id")
             )
 
-    def _compiled(self, query: Select[Any]) -> str:
-        """A query up to its `IN (`. With 500 parameters SQLAlchemy's own way costs more than the query itself."""
-        text = str(query.compile(dialect=self._engine.dialect))
-        return f"{text[: text.rindex('IN (')]}IN ("
-
     async def _refused(self, batch: Mapping[int, Pending]) -> dict[int, set[int]]:
         """Ids of the messages whose row SQL refuses, found by trying each alone."""
         refused: dict[int, set[int]] = {}
@@ -250,17 +254,13 @@ class _MovedError(Exception):
         self.stored = stored
 
 
-async def _query(connection: AsyncConnection, head: str, values: str) -> Iterable[Any]:
-    """Rows of a query that ends with `IN (`, these literals and `)`."""
-    text = f"{head}{values})"
-    return await connection.exec_driver_sql(text, execution_options={"no_parameters": True})
+async def _query(connection: AsyncConnection, statement: str) -> Iterable[Any]:
+    """Rows of a query whose literals are written out."""
+    return await connection.exec_driver_sql(statement, execution_options={"no_parameters": True})
 
 
 async def _progress(connection: AsyncConnection, partitions: Iterable[int]) -> dict[int, Progress]:
-    head = (
-        f"SELECT {_PARTITION}, {_NEXT}, last_ms, counter FROM log_progress WHERE {_PARTITION} IN ("  # noqa: S608
-    )
-    rows = await _query(connection, head, bulk.literals(partitions))
+    rows = await _query(connection, f"{_PROGRESS}{bulk.literals(partitions)})")
     return {row[0]: Progress(row[1], row[2], row[3]) for row in rows}
 
 

@@ -32,8 +32,11 @@ _SESSION = (
 )
 
 
-def open_engine(url: str, *, pool_size: int = 8) -> AsyncEngine:
-    """An engine for `mysql+aiomysql://…` or `sqlite+aiosqlite:///…`. Connects on first use; `dispose` closes it."""
+def open_engine(url: str, *, pool_size: int = 8, autocommit: bool = False) -> AsyncEngine:
+    """An engine for `mysql+aiomysql://…` or `sqlite+aiosqlite:///…`. Connects on first use; `dispose` closes it.
+
+    autocommit: each statement is a transaction, which spares a reader of one statement the ROLLBACK's round trip.
+    """
     parsed = make_url(url)
     if parsed.get_backend_name() == "sqlite":
         engine = create_async_engine(
@@ -47,6 +50,8 @@ def open_engine(url: str, *, pool_size: int = 8) -> AsyncEngine:
         pool_size=pool_size,
         max_overflow=0,
         hide_parameters=True,  # errors, which get logged, would quote contents and hashes
+        isolation_level="AUTOCOMMIT" if autocommit else None,
+        skip_autocommit_rollback=autocommit,
         connect_args={
             "connect_timeout": 5,
             "init_command": "SET " + ", ".join(_SESSION),
