@@ -35,6 +35,7 @@ def make_plan(settings: Settings, environment: Mapping[str, str], data: DataFold
     """Every URL that is unset gets an embedded server. Raises: LaptopError."""
     env = dict(environment) | {"IM_DATA_DIR": str(data.path), "PYTHONPATH": str(ROOT)}
     env["PYTHONUNBUFFERED"] = "1"
+    env["IM_HOST"] = "nats"  # whatever port the environment may name
     servers: list[Server] = []
     s3: S3Server | None = None
     nats_url, redis_url, s3_url = settings.nats_url, settings.redis_url, settings.s3_endpoint

@@ -3,16 +3,18 @@
 The edge routes by it, the functions bind to it, `schemas.generate` documents it.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
-from schemas import auth, messages, users
+from schemas import auth, friends, messages, presence, users
 from schemas.errors import ErrorCode
 from schemas.types import Empty, Model
 
 Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
 ModelType = type[Model]
 API_PREFIX = "/api/v1"
+HOT = frozenset({"send", "recall", "read", "history"})
+"""Functions of which a process always runs. The others may be scaled to zero and start when a command comes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +37,8 @@ class Command:
     function: name of the function that serves it, which is also its NATS queue group.
     anonymous: nobody is logged in; the acting user is 0, and only the edge may send it (over HTTP).
     internal: the edge asks it for itself, as user 0; no client can send it, neither as a frame nor over HTTP.
-    deadline_ms: how long the edge waits before it answers `unknown_outcome`.
+    deadline_ms: how long the edge waits before it answers `unknown_outcome`: longer than a cold start takes, where the
+    function may have to be started first.
     """
 
     type: str
@@ -48,7 +51,10 @@ class Command:
     anonymous: bool = False
     internal: bool = False
     errors: tuple[ErrorCode, ...] = ()
-    deadline_ms: int = 5_000
+    deadline_ms: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "deadline_ms", 5_000 if self.function in HOT else 15_000)
 
     @property
     def by_nobody(self) -> bool:
@@ -205,6 +211,136 @@ COMMANDS: tuple[Command, ...] = (
         messages.Synced,
         "What a device has missed in all its conversations",
         Route("POST", "/messages/sync"),
+    ),
+    Command(
+        "friend.apply",
+        "friend_apply",
+        friends.ApplyFriend,
+        friends.Application,
+        "Ask a user to become friends",
+        Route("POST", "/friends/apply"),
+        errors=(
+            "not_found",
+            "blocked",
+            "conflict",
+            "rate_limited",
+        ),
+    ),
+    Command(
+        "friend.applications",
+        "friend_apply",
+        friends.ListApplications,
+        friends.Applications,
+        "Applications from and to oneself",
+        Route("GET", "/friends/applications"),
+    ),
+    Command(
+        "friend.accept",
+        "friend_apply",
+        friends.AcceptApplication,
+        friends.Friend,
+        "Accept an application",
+        Route("POST", "/friends/applications/{id}/accept"),
+        errors=(
+            "not_found",
+            "conflict",
+        ),
+    ),
+    Command(
+        "friend.reject",
+        "friend_apply",
+        friends.RejectApplication,
+        friends.Application,
+        "Reject an application",
+        Route("POST", "/friends/applications/{id}/reject"),
+        errors=(
+            "not_found",
+            "conflict",
+        ),
+    ),
+    Command(
+        "friend.list",
+        "friends",
+        friends.ListFriends,
+        friends.Friends,
+        "One's friends, or what changed among them",
+        Route("GET", "/friends"),
+    ),
+    Command(
+        "friend.blocked",
+        "friends",
+        friends.ListBlocked,
+        friends.BlockedUsers,
+        "Whom one has blocked",
+        Route("GET", "/friends/blocked"),
+    ),
+    Command(
+        "friend.remark",
+        "friends",
+        friends.RemarkFriend,
+        friends.Friend,
+        "Give a friend a name of one's own",
+        Route("PATCH", "/friends/{id}"),
+        errors=("not_found",),
+    ),
+    Command(
+        "friend.delete",
+        "friends",
+        friends.DeleteFriend,
+        Empty,
+        "End a friendship",
+        Route("DELETE", "/friends/{id}"),
+        errors=("not_found",),
+    ),
+    Command(
+        "friend.block",
+        "friends",
+        friends.BlockUser,
+        Empty,
+        "Block a user",
+        Route("POST", "/friends/{id}/block"),
+        errors=("not_found",),
+    ),
+    Command(
+        "friend.unblock",
+        "friends",
+        friends.UnblockUser,
+        Empty,
+        "Take a block back",
+        Route("DELETE", "/friends/{id}/block"),
+        errors=("not_found",),
+    ),
+    Command(
+        "presence.subscribe",
+        "presence",
+        presence.SubscribePresence,
+        presence.Presences,
+        "Presence of friends, now and later",
+    ),
+    Command(
+        "presence.report",
+        "presence",
+        presence.ReportPresence,
+        presence.PresenceReported,
+        "Which connections an edge has",
+        internal=True,
+    ),
+    Command(
+        "typing.send",
+        "presence",
+        presence.SendTyping,
+        Empty,
+        "Say that one is typing",
+        aliases=("typing",),
+        errors=(
+            "not_found",
+            "forbidden",
+            "blocked",
+            "not_friend",
+            "not_member",
+            "muted",
+            "rate_limited",
+        ),
     ),
 )
 

@@ -7,7 +7,9 @@ from typing import Annotated, ClassVar, Literal
 
 from msgspec import Meta
 
+from schemas.friends import Application, ApplicationId, Friend, FriendsVersion
 from schemas.messages import Message, Rev
+from schemas.presence import Presence
 from schemas.types import ConversationId, GroupId, MembersVersion, Model, Seq, UserId
 
 
@@ -107,6 +109,60 @@ class GroupMembers(Event):
     left: list[UserId] = []
 
 
+class FriendApplied(Event):
+    """There is an application, new or with a new greeting; to all devices of both."""
+
+    type: ClassVar[str] = "friend.applied"
+    application: Application
+
+
+class FriendRejected(Event):
+    """An application was rejected; to all devices of both."""
+
+    type: ClassVar[str] = "friend.rejected"
+    application: Application
+
+
+class FriendAccepted(Event):
+    """There is a new friend; to all devices of both."""
+
+    type: ClassVar[str] = "friend.accepted"
+    application_id: ApplicationId
+    friend: Friend
+    version: FriendsVersion
+
+
+class FriendUpdated(Event):
+    """One has given somebody another remark, blocked or unblocked him; to one's own devices."""
+
+    type: ClassVar[str] = "friend.updated"
+    friend: Friend
+    version: FriendsVersion
+
+
+class FriendDeleted(Event):
+    """A friendship has ended; to all devices of both."""
+
+    type: ClassVar[str] = "friend.deleted"
+    user_id: UserId
+    version: FriendsVersion
+
+
+class PresencePushed(Event, Presence):
+    """A friend came or went, or changed his devices; to those who have subscribed to him."""
+
+    type: ClassVar[str] = "presence"
+
+
+class TypingPushed(Event):
+    """Somebody is typing, or has stopped. Forget it after about six seconds without another one."""
+
+    type: ClassVar[str] = "typing"
+    conversation_id: ConversationId
+    user_id: UserId
+    typing: bool
+
+
 EVENTS: tuple[type[Event] | type[MessagePushed], ...] = (
     Ready,
     MessagePushed,
@@ -117,6 +173,13 @@ EVENTS: tuple[type[Event] | type[MessagePushed], ...] = (
     GroupJoined,
     GroupLeft,
     GroupMembers,
+    FriendApplied,
+    FriendRejected,
+    FriendAccepted,
+    FriendUpdated,
+    FriendDeleted,
+    PresencePushed,
+    TypingPushed,
 )
 
 EDGE_EVENTS = (Ready, Resync, Draining)

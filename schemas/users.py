@@ -16,7 +16,7 @@ from schemas.types import (
 )
 
 
-class User(Model):
+class Person(Model):
     """What anybody may see of a user."""
 
     user_id: UserId
@@ -25,7 +25,21 @@ class User(Model):
     avatar: Annotated[str, Meta(description="Address of a picture.")] | None = None
 
 
-class Me(User, kw_only=True):
+class User(Person):
+    """A user as one sees him: what anybody may, what he is to oneself, and what only friends see."""
+
+    friend: Annotated[bool, Meta(description="He is a friend.")] = False
+    blocked: Annotated[bool, Meta(description="One has blocked him.")] = False
+    remark: Annotated[str, Meta(description="One's own name for him.")] = ""
+    online: (
+        Annotated[bool, Meta(description="Of friends of whom neither blocks the other.")] | None
+    ) = None
+    last_seen: (
+        Annotated[Milliseconds, Meta(description="Likewise: when his last device left.")] | None
+    ) = None
+
+
+class Me(Person, kw_only=True):
     """What one sees of oneself."""
 
     created_at: Milliseconds

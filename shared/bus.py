@@ -103,6 +103,17 @@ class Inbox:
         self._bus.send(subject, payload, self._address + token, headers)
         self._waiting[token] = (self._loop.time() + timeout_s, on_reply)
 
+    def expect(self, timeout_s: float, on_reply: OnReply) -> str:
+        """The address for one answer to what somebody else sends; `on_reply` as in `ask`, unless it is forgotten."""
+        self._last += 1
+        token = str(self._last)
+        self._waiting[token] = (self._loop.time() + timeout_s, on_reply)
+        return self._address + token
+
+    def forget(self, address: str) -> None:
+        """Expects nothing any more at an address given by `expect`."""
+        self._waiting.pop(address[len(self._address) :], None)
+
     async def request(
         self, subject: str, payload: bytes, timeout_s: float, headers: bytes = b""
     ) -> tuple[bytes, bytes]:

@@ -14,20 +14,22 @@ AppError
 ├── RateLimited        rate_limited         with `retry_after_ms`
 ├── Internal           internal             our fault; logged with the trace id
 ├── Unavailable        unavailable          nothing happened: try again
-└── UnknownOutcome     unknown_outcome      it may have happened: repeat with the same client_msg_id
+├── UnknownOutcome     unknown_outcome      it may have happened: repeat with the same client_msg_id
+└── Relayed            whatever another process of ours has answered
 """
 
-from typing import ClassVar
+from typing import cast
 
 import msgspec
 
 from schemas.errors import STATUS, ErrorBody, ErrorCode
+from schemas.types import Model
 
 
 class AppError(Exception):
     """Base: `message` says what was wrong to the caller, never an inner detail."""
 
-    code: ClassVar[ErrorCode] = "internal"
+    code: ErrorCode = "internal"
 
     def __init__(
         self,
@@ -138,3 +140,36 @@ class UnknownOutcome(AppError):
     """No answer in time: it may have happened. Only a repeat under the same client_msg_id is safe."""
 
     code = "unknown_outcome"
+
+
+class _Seen(Model):
+    """What is looked at in an ErrorBody that is passed on; codes of later versions pass."""
+
+    code: str
+    message: str
+
+
+class Relayed(AppError):
+    """An error that another process of ours has answered; its body is passed on as it is."""
+
+    def __init__(self, status: str, body: bytes) -> None:
+        """`status`: as it stood in a header. A body that is none of ours is a defect, and nothing of it is shown."""
+        try:
+            seen = msgspec.json.decode(body, type=_Seen)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            status, body = "500", Internal().body()
+            seen = msgspec.json.decode(body, type=_Seen)
+        super().__init__(seen.message)
+        self.code = cast(ErrorCode, seen.code)
+        self._body = body
+        known = len(status) == 3 and status.isdecimal() and status[0] in "45"
+        self._status = int(status) if known else 500
+
+    @property
+    def status(self) -> int:
+        """See `AppError.status`."""
+        return self._status
+
+    def body(self, _trace_id: str = "") -> bytes:
+        """See `AppError.body`; the trace id stands in it already."""
+        return self._body

@@ -13,6 +13,7 @@ import msgspec
 
 from schemas.commands import BY_TYPE, Command
 from schemas.events import Event
+from schemas.facts import Fact, type_of
 from schemas.messages import Message
 from schemas.records import Request
 from schemas.types import Model
@@ -28,7 +29,8 @@ class Context(msgspec.Struct, Generic[D], frozen=True):
 
     user_id: acting user, from the subject (0: nobody). conn: connection that sent it, "" if none.
     session: session of the access token ("" if none); informative, grants nothing. reply: inbox of the asker.
-    traceparent: W3C trace context. at: when it was accepted, Unix ms.
+    traceparent: W3C trace context. at: when it was accepted, Unix ms. deadline: when the asker stops waiting, Unix ms
+    (0: he did not say).
     """
 
     user_id: int
@@ -38,6 +40,7 @@ class Context(msgspec.Struct, Generic[D], frozen=True):
     session: str = ""
     reply: str = ""
     traceparent: str = ""
+    deadline: int = 0
 
 
 class Push(msgspec.Struct, frozen=True):
@@ -70,24 +73,47 @@ class Handler:
     handle: Handle
     decode: Callable[[bytes], Model]
 
+    @property
+    def name(self) -> str:
+        """For logs."""
+        return self.command.type
+
+
+@dataclass(frozen=True, slots=True)
+class FactHandler:
+    """One fact of `im.v1.evt.>` with its coroutine and its decoder. Its Outcome has no reply.
+
+    It comes at least once and in no certain order; what the handler raises makes it come again.
+    """
+
+    name: str
+    handle: Handle
+    decode: Callable[[bytes], Model]
+
 
 @dataclass(frozen=True, slots=True)
 class Function(Generic[D]):
     """A deployable unit.
 
-    name: folder name, NATS queue group and service name. handlers: by command type.
+    name: folder name, NATS queue group and service name. handlers: of its commands. facts: of the facts it follows.
     lifespan: opens what the handlers need from a `Resources` and yields it as `ctx.deps`.
     """
 
     name: str
     handlers: tuple[Handler, ...]
     lifespan: Callable[[Any], AbstractAsyncContextManager[D]] = field(repr=False)
+    facts: tuple[FactHandler, ...] = ()
 
 
 def on(command_type: str, handle: Handle) -> Handler:
     """Binds a coroutine to a command of the table."""
     command = BY_TYPE[command_type]
     return Handler(command, handle, msgspec.json.Decoder(command.request).decode)
+
+
+def on_fact(fact: type[Fact], handle: Handle) -> FactHandler:
+    """Binds a coroutine to a fact, `MessageSent` say."""
+    return FactHandler(type_of(fact), handle, msgspec.json.Decoder(fact).decode)
 
 
 def frame(event: Event | Message, event_type: str) -> bytes:

@@ -12,7 +12,7 @@ from schemas.records import Request
 from shared import telemetry
 from shared.bus import Bus
 from shared.errors import AppError, BadRequest, Internal, Unavailable
-from shared.function import Context, Handler
+from shared.function import Context, FactHandler, Handler
 from shared.log import REQUESTS, LogWriter, NotAppendedError
 
 log = logging.getLogger(__name__)
@@ -20,18 +20,20 @@ _encode = msgspec.json.encode
 
 
 async def invoke(
-    handler: Handler, payload: bytes, ctx: Context[Any], bus: Bus, writer: LogWriter | None
+    handler: Handler | FactHandler,
+    payload: bytes,
+    ctx: Context[Any],
+    bus: Bus,
+    writer: LogWriter | None,
 ) -> bytes | None:
-    """Runs one command. Returns the bare `data` as JSON, or None if the reader of the log will answer.
+    """Runs one command or fact. Returns the bare `data` as JSON, or None if the reader of the log will answer.
 
     Raises: AppError, and nothing else.
     """
     try:
         outcome = await handler.handle(_decode(handler, payload), ctx)
         for request in outcome.requests:
-            assert writer is not None, (
-                f"{handler.command.type} appends, but its function opened no log"
-            )
+            assert writer is not None, f"{handler.name} appends, but its function opened no log"
             if telemetry.sampled(request.trace):
                 await _append_traced(writer, request)
             else:
@@ -45,18 +47,18 @@ async def invoke(
     except NotAppendedError as error:
         log.warning(
             "%s not appended: %s",
-            handler.command.type,
+            handler.name,
             error,
             extra=telemetry.about(ctx.traceparent),
         )
         raise Unavailable("the message log is not reached; nothing happened") from None
     except Exception:
-        log.exception("%s failed", handler.command.type, extra=telemetry.about(ctx.traceparent))
+        log.exception("%s failed", handler.name, extra=telemetry.about(ctx.traceparent))
         raise Internal from None
     return None if outcome.reply is None else _encode(outcome.reply)
 
 
-def _decode(handler: Handler, payload: bytes) -> object:
+def _decode(handler: Handler | FactHandler, payload: bytes) -> object:
     try:
         return handler.decode(payload or b"{}")
     except msgspec.ValidationError as error:

@@ -4,13 +4,20 @@ Any variable may instead be given as `<NAME>_FILE`, the path of a file that hold
 """
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
 
+from shared.cloudevents import read_overrides
+
 T = TypeVar("T")
+
+_FOREIGN = {"sink": "K_SINK", "ce_overrides": "K_CE_OVERRIDES", "port": "PORT"}
+"""Settings whose names Knative has given."""
+_FACT = re.compile(r"[a-z_]{1,32}\.[a-z_]{1,32}")
 
 
 class SettingsError(Exception):
@@ -42,6 +49,14 @@ class Settings:
     strangers: bool
     otlp_endpoint: str
     trace_sample: float
+    faces: str
+    """How functions are served: `nats`, `http` or `both`."""
+    port: int
+    """Of HTTP, where functions or a bridge speak it; 0: any free one."""
+    sink: str
+    ce_overrides: Mapping[str, str]
+    facts: tuple[str, ...]
+    bridge_in_flight: int
 
     @classmethod
     def load(cls, env: Mapping[str, str] = os.environ) -> "Settings":
@@ -76,7 +91,23 @@ class Settings:
             strangers=get.parsed("IM_STRANGERS", "allow", _choice("allow", "deny")) == "allow",
             otlp_endpoint=otlp_endpoint,
             trace_sample=get.parsed("IM_TRACE_SAMPLE", "0.01" if otlp_endpoint else "0", _share),
+            faces=get.parsed(
+                "IM_HOST",
+                # Whoever names a port, as Knative does, wants to speak HTTP.
+                "http" if env.get("PORT") or env.get("K_SERVICE") else "nats",
+                _choice("nats", "http", "both"),
+            ),
+            port=get.parsed("PORT", "8080", _port),
+            sink=get.parsed("K_SINK", "", _url("http", "https")),
+            ce_overrides=get.parsed("K_CE_OVERRIDES", "", read_overrides),
+            facts=get.parsed("IM_FACTS", "", _facts),
+            bridge_in_flight=get.parsed("IM_BRIDGE_IN_FLIGHT", "256", _integer(1, 65_536)),
         )
+
+    @property
+    def http(self) -> bool:
+        """Whether a function process speaks HTTP."""
+        return self.faces != "nats"
 
     def require(self, name: str) -> str:
         """The value of a URL or secret field that this process cannot do without.
@@ -85,7 +116,7 @@ class Settings:
         """
         value = getattr(self, name)
         if not value:
-            raise SettingsError(f"IM_{name.upper()} is not set")
+            raise SettingsError(f"{_FOREIGN.get(name) or f'IM_{name.upper()}'} is not set")
         return str(value)
 
 
@@ -151,6 +182,14 @@ def _url(*schemes: str) -> Callable[[str], str]:
         return value
 
     return parse
+
+
+def _facts(value: str) -> tuple[str, ...]:
+    facts = tuple(f.strip() for f in value.split(",") if f.strip())
+    for fact in facts:
+        if not _FACT.fullmatch(fact):
+            raise ValueError(f"{fact!r} is not <domain>.<fact>")
+    return facts
 
 
 def _secret(value: str) -> str:

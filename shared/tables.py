@@ -212,6 +212,38 @@ reader_progress = Table(
     **OPTIONS,
 )
 
+message_token = Table(
+    "message_token",
+    metadata,
+    # Words and pairs of letters of messages (`shared.words`), written by `search_index`: who searches begins with the
+    # conversations of one user, and the newest message has the highest id.
+    Column("conversation_id", ascii_string(64), primary_key=True),
+    Column(
+        "token",
+        LargeBinary(32).with_variant(mysql.VARBINARY(32), "mysql", "mariadb"),
+        primary_key=True,
+    ),
+    Column("msg_id", BigInteger, primary_key=True, autoincrement=False),
+    Index("idx_message_token_message", "conversation_id", "msg_id"),
+    **OPTIONS,
+)
+
+message_report = Table(
+    "message_report",
+    metadata,
+    # What users want the operators to look at, once per user and message, with the content as it was then: its sender
+    # may recall or edit it.
+    Column("id", Id, primary_key=True, autoincrement=True),
+    Column("msg_id", BigInteger, nullable=False),
+    Column("conversation_id", ascii_string(64), nullable=False),
+    Column("reporter_id", BigInteger, nullable=False),
+    Column("reason", String(500), nullable=False),
+    Column("content", String(500), nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+    UniqueConstraint("msg_id", "reporter_id", name="uk_message_report"),
+    **OPTIONS,
+)
+
 
 @cache
 def message_table(month: int) -> Table:

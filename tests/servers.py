@@ -41,7 +41,10 @@ TOOK_PART = "took part"
 
 # What became of each server in this run.
 PARTICIPANTS: dict[str, str] = dict.fromkeys(
-    ("nats-server", "redis-server", "S3 server", "MariaDB", "Kafka", "Docker engine", "Compose"),
+    (
+        *("nats-server", "redis-server", "S3 server", "MariaDB", "Kafka"),
+        *("Docker engine", "Compose", "helm", "kubeconform"),
+    ),
     NOT_ASKED,
 )
 

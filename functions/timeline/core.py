@@ -131,7 +131,7 @@ def prepare(record: Record) -> Entry:
         members = members_of_private(request.conversation_id)
         if members is None or request.user_id not in members:
             return Entry(record, None, fault="not a private conversation of the acting user")
-        if request.reply and not subjects.reply_allowed(request.reply, request.user_id):
+        if request.reply and not subjects.answer_allowed(request.reply, request.user_id):
             return Entry(
                 record, None, fault="the answer would go to a subject that is no inbox of the asker"
             )

@@ -4,7 +4,19 @@ from typing import Any
 
 import msgspec
 
-from schemas import auth, errors, events, facts, internal, messages, records, users
+from schemas import (
+    auth,
+    contents,
+    errors,
+    events,
+    facts,
+    friends,
+    internal,
+    messages,
+    presence,
+    records,
+    users,
+)
 from schemas.types import Empty, Model
 
 TOKEN = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiI3In0.c2lnbmF0dXJl"  # noqa: S105 - a shape
@@ -39,6 +51,13 @@ _position = messages.Position(CONVERSATION, after_seq=41)
 _synced = messages.SyncedConversation(CONVERSATION, **_page)
 _memberships = internal.UserMemberships(7, [internal.Membership(5, 17)])
 
+_application = friends.Application(
+    3, 7, 8, "Alice from work", "pending", NOW, NOW + 30 * 86_400_000
+)
+_friend = friends.Friend(8, "bob", "Bob", remark="Bob (work)", since=NOW)
+_presence = presence.Presence(8, online=True, devices=["ios", "web"])
+_connection = presence.Connection(7, "c4kQ2mXv", "Qm9i")
+
 EXAMPLES: tuple[Model, ...] = (
     Empty(),
     auth.Register("alice", "correct horse", "Alice"),
@@ -60,6 +79,12 @@ EXAMPLES: tuple[Model, ...] = (
     users.GetUser(8),
     users.SearchUsers("bo", limit=20),
     users.Users([_bob], None),
+    contents.ImageContent("Zm9v", 48_213, "image/jpeg", "frog.jpg", width=1280, height=960),
+    contents.FileContent("Zm9v", 120_400, "application/pdf", "agenda.pdf"),
+    contents.VoiceContent("Zm9v", 9_120, "audio/ogg", duration_ms=4_200),
+    contents.VideoContent(
+        "Zm9v", 2_048_000, "video/mp4", duration_ms=12_000, width=1280, height=720
+    ),
     messages.SendMessage(CLIENT_MSG_ID, "Hello Bob", receiver_id=8),
     messages.MessageAck(_message["msg_id"], CLIENT_MSG_ID, CONVERSATION, 42, NOW),
     messages.Message(**_message),
@@ -109,6 +134,35 @@ EXAMPLES: tuple[Model, ...] = (
         members_version=17,
         answer=msgspec.Raw(b"{}"),
     ),
+    friends.ApplyFriend(8, "Alice from work"),
+    _application,
+    friends.ListApplications(direction="in"),
+    friends.Applications([_application], None),
+    friends.AcceptApplication(3),
+    friends.RejectApplication(3),
+    _friend,
+    friends.ListFriends(after_version=11),
+    friends.Friends([_friend], [9], 12, None),
+    friends.RemarkFriend(8, "Bob (work)"),
+    friends.DeleteFriend(8),
+    friends.BlockUser(9),
+    friends.UnblockUser(9),
+    friends.ListBlocked(),
+    friends.BlockedUsers([friends.Friend(9, "carol", "Carol", blocked=True)], None),
+    events.FriendApplied(_application),
+    events.FriendRejected(msgspec.structs.replace(_application, status="rejected")),
+    events.FriendAccepted(3, _friend, 12),
+    events.FriendUpdated(_friend, 13),
+    events.FriendDeleted(9, 14),
+    _presence,
+    presence.SubscribePresence([8]),
+    presence.Presences([_presence], 300),
+    presence.SendTyping(receiver_id=8),
+    _connection,
+    presence.ReportPresence("Zm9ydHktdHdv", joined=[_connection], begins=True),
+    presence.PresenceReported(known=True),
+    events.PresencePushed(8, online=False, last_seen=NOW),
+    events.TypingPushed(CONVERSATION, 7, typing=True),
     errors.ErrorBody("not_found", "there is no user 9", "4bf92f3577b34da6a3ce929d0e0e4736"),
 )
 _BY_TYPE = {type(example): example for example in EXAMPLES}

@@ -8,6 +8,7 @@ import msgspec
 
 from schemas import records
 from schemas.commands import COMMANDS, Command
+from schemas.contents import CONTENTS
 from schemas.errors import MEANING, STATUS, ErrorBody, ErrorCode
 from schemas.events import EVENTS
 from schemas.facts import FACTS
@@ -49,8 +50,17 @@ RECORDS: tuple[type[Model], ...] = get_args(records.AnyRequest) or (records.AnyR
 
 
 def structs() -> list[type[Model]]:
-    """Every Struct of a wire: requests, replies, events, facts, records and the error body."""
-    return list(dict.fromkeys((*REQUESTS, *REPLIES, *EVENTS, *FACTS, *RECORDS, ErrorBody)))
+    """Every Struct of a wire: requests, replies, events, facts, records, contents of messages and the error body."""
+    wires: tuple[type[Model], ...] = (
+        *REQUESTS,
+        *REPLIES,
+        *EVENTS,
+        *FACTS,
+        *RECORDS,
+        *CONTENTS.values(),
+        ErrorBody,
+    )
+    return list(dict.fromkeys(wires))
 
 
 def components(

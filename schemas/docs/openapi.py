@@ -4,6 +4,7 @@ from http import HTTPStatus
 from itertools import groupby
 
 from schemas.commands import API_PREFIX, CLIENT_COMMANDS, COMMANDS, Command, Route
+from schemas.contents import CONTENTS
 from schemas.docs.examples import example
 from schemas.docs.model import (
     CLOSE_CODES,
@@ -42,7 +43,7 @@ def openapi() -> Json:
             if c.route
             for t in ((c.request, c.reply) if has_body(c) else (c.reply,))
         ]
-        + [ErrorBody]
+        + [*CONTENTS.values(), ErrorBody]
     )
     return {
         "openapi": "3.1.0",

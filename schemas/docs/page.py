@@ -5,6 +5,7 @@ from html import escape
 from urllib.parse import urlencode
 
 from schemas.commands import API_PREFIX, CLIENT_COMMANDS, Command, Route
+from schemas.contents import CONTENTS
 from schemas.docs.examples import TOKEN, example
 from schemas.docs.markup import code, compact, inline, prose, table
 from schemas.docs.model import (
@@ -21,7 +22,10 @@ from schemas.errors import MEANING, STATUS, ErrorBody
 from schemas.events import EVENTS
 
 REQUESTS = [c.request for c in CLIENT_COMMANDS]
-SCHEMAS = components([*REQUESTS, *(c.reply for c in CLIENT_COMMANDS), *EVENTS, ErrorBody], "{name}")
+SCHEMAS = components(
+    [*REQUESTS, *(c.reply for c in CLIENT_COMMANDS), *EVENTS, *CONTENTS.values(), ErrorBody],
+    "{name}",
+)
 SHARED = [
     name
     for name in SCHEMAS

@@ -125,3 +125,15 @@ def reading() -> Iterator[None]:
     except _AWAY as error:
         log.warning("the database is not reached: %s", error)
         raise Unavailable("the database is not reached; nothing happened") from None
+
+
+@asynccontextmanager
+async def snapshot(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    """A connection whose queries all see the database as of one moment. Raises: Unavailable."""
+    with reading():
+        async with engine.connect() as connection:
+            if (
+                engine.dialect.name == "sqlite"
+            ):  # its driver begins a transaction only before a write
+                await connection.exec_driver_sql("BEGIN")
+            yield connection

@@ -1,0 +1,74 @@
+"""Finds messages by `msg_id`, whose Snowflake says in which monthly table they are; one query for all that wait."""
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Row, inspect, select
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from shared import tables
+from shared.adapters.sql import reading
+from shared.coalesce import Coalescer
+from shared.ids import month_of, now_ms, snowflake_ms
+
+MessageRow = Row[tuple[Any, ...]]
+"""Columns of `shared.tables.message_table`."""
+
+PATIENCE_S = 2.0
+"""A message is acked a moment before it is stored: so long it is looked for again."""
+PAUSE_S = 0.05
+RECENT_MS = 60_000
+"""Only of a message that may be so new, clocks that differ included, this is worth it."""
+MAX_ID = (1 << 63) - 1
+
+
+class Messages:
+    """Messages in SQL by their id."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+        self._months: set[int] = set()
+        self._rows: Coalescer[int, MessageRow | None] = Coalescer(self._read)
+
+    async def find(self, msg_id: str) -> MessageRow | None:
+        """The row of a message that was ever acked, recalled or not; None if there is none. Raises: Unavailable."""
+        number = int(msg_id)
+        if number > MAX_ID:
+            return None
+        row = await self._rows.ask(number)
+        if row is None and abs(now_ms() - snowflake_ms(number)) < RECENT_MS:
+            loop = asyncio.get_running_loop()
+            until = loop.time() + PATIENCE_S
+            while row is None and loop.time() < until:
+                await asyncio.sleep(PAUSE_S)
+                row = await self._rows.ask(number)
+        return row
+
+    async def _read(self, ids: list[int]) -> Sequence[MessageRow | None]:
+        with reading():
+            async with self._engine.connect() as connection:
+                for month in {month_of(snowflake_ms(i)) for i in ids} - self._months:
+                    # Ids come from clients: of a month that never was there is no table.
+                    if await connection.run_sync(_has, month):
+                        self._months.add(month)
+                known = [i for i in ids if month_of(snowflake_ms(i)) in self._months]
+                found = await by_ids(connection, known)
+        return [found.get(i) for i in ids]
+
+
+async def by_ids(connection: AsyncConnection, ids: Iterable[int]) -> dict[int, MessageRow]:
+    """Rows by Snowflake, from months whose tables are there."""
+    by_month: dict[int, list[int]] = {}
+    for msg_id in ids:
+        by_month.setdefault(month_of(snowflake_ms(msg_id)), []).append(msg_id)
+    found: dict[int, MessageRow] = {}
+    for month, wanted in by_month.items():
+        table = tables.message_table(month)
+        rows = await connection.execute(select(table).where(table.c.id.in_(wanted)))
+        found |= {row.id: row for row in rows}
+    return found
+
+
+def _has(connection: Connection, month: int) -> bool:
+    return inspect(connection).has_table(tables.message_table(month).name)
