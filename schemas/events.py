@@ -8,9 +8,18 @@ from typing import Annotated, ClassVar, Literal
 from msgspec import Meta
 
 from schemas.friends import Application, ApplicationId, Friend, FriendsVersion
-from schemas.messages import Message, Rev
+from schemas.messages import Emoji, Mention, Message, Reaction, Rev
 from schemas.presence import Presence
-from schemas.types import ConversationId, GroupId, MembersVersion, Model, Seq, UserId
+from schemas.types import (
+    ConversationId,
+    GroupId,
+    MembersVersion,
+    Milliseconds,
+    Model,
+    MsgId,
+    Seq,
+    UserId,
+)
 
 
 class Event(Model):
@@ -41,6 +50,70 @@ class MessagePushed(Message):
     """
 
     type: ClassVar[str] = "message"
+
+
+class Change(Event):
+    """Common part of what changes a message. Of two states of it, the one with the higher `rev` holds."""
+
+    conversation_id: ConversationId
+    msg_id: MsgId
+    seq: Seq
+    rev: Rev
+    user_id: Annotated[UserId, Meta(description="Who did it.")]
+
+
+class Recalled(Change):
+    """A message was taken back: nothing of its content may be shown or kept.
+
+    Like all changes it goes to every device, the asking one too.
+    """
+
+    type: ClassVar[str] = "recall"
+    timestamp: Milliseconds
+
+
+class Edited(Change):
+    """A message has another content and other mentions."""
+
+    type: ClassVar[str] = "edit"
+    content: str
+    mentions: list[Mention]
+    edited_at: Milliseconds
+
+
+class Reacted(Change):
+    """Somebody put an emoji on a message, or took it away; `reactions` is all that is on it now."""
+
+    type: ClassVar[str] = "reaction"
+    emoji: Emoji
+    remove: bool
+    reactions: list[Reaction]
+
+
+class Pinned(Change):
+    """A message was pinned in its conversation, or unpinned."""
+
+    type: ClassVar[str] = "pin"
+    remove: bool
+
+
+class Read(Event):
+    """A member has read up to here. In private conversations it goes to both sides, in groups to one's own devices."""
+
+    type: ClassVar[str] = "read"
+    conversation_id: ConversationId
+    user_id: UserId
+    seq: Seq
+    rev: Rev
+
+
+class Delivered(Event):
+    """A device of a member has everything up to here."""
+
+    type: ClassVar[str] = "delivered"
+    conversation_id: ConversationId
+    user_id: UserId
+    seq: Seq
 
 
 class Head(Event):
@@ -166,6 +239,12 @@ class TypingPushed(Event):
 EVENTS: tuple[type[Event] | type[MessagePushed], ...] = (
     Ready,
     MessagePushed,
+    Recalled,
+    Edited,
+    Reacted,
+    Pinned,
+    Read,
+    Delivered,
     Head,
     Resync,
     Draining,

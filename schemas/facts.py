@@ -9,7 +9,7 @@ from typing import Annotated
 from msgspec import Meta
 
 from schemas.messages import Message
-from schemas.types import Model
+from schemas.types import Model, UserId
 
 FactId = Annotated[
     str,
@@ -35,7 +35,41 @@ class MessageSent(Fact, tag="message.sent", kw_only=True):
     data: Message
 
 
-FACTS: tuple[type[Fact], ...] = (MessageSent,)
+class MessageRecalled(Fact, tag="message.recalled", kw_only=True):
+    """A message was taken back: what was made of its content must go. `data` is the tombstone."""
+
+    data: Message
+    user_id: Annotated[UserId, Meta(description="Who did it.")]
+
+
+class MessageEdited(Fact, tag="message.edited", kw_only=True):
+    """A message has another content; `data` is the message as it is now."""
+
+    data: Message
+    user_id: Annotated[UserId, Meta(description="Who did it.")]
+
+
+class MessageReacted(Fact, tag="message.reacted", kw_only=True):
+    """The reactions on a message changed; `data` is the message as it is now."""
+
+    data: Message
+    user_id: Annotated[UserId, Meta(description="Who did it.")]
+
+
+class MessagePinned(Fact, tag="message.pinned", kw_only=True):
+    """A message was pinned or unpinned; `data` is the message as it is now."""
+
+    data: Message
+    user_id: Annotated[UserId, Meta(description="Who did it.")]
+
+
+FACTS: tuple[type[Fact], ...] = (
+    MessageSent,
+    MessageRecalled,
+    MessageEdited,
+    MessageReacted,
+    MessagePinned,
+)
 
 
 def type_of(fact: type[Fact]) -> str:

@@ -1,6 +1,6 @@
-"""Messages and their history: requests and replies of `send` and `history`."""
+"""Messages, what changes them, and their history: requests and replies of `send`, `recall`, `read` and `history`."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
@@ -23,6 +23,10 @@ from schemas.types import (
 )
 
 MsgType = Annotated[int, Meta(ge=1, le=5, description="1 text, 2 image, 3 file, 4 voice, 5 video.")]
+AnyMsgType = Annotated[
+    int,
+    Meta(ge=0, le=5, description="As a client sends them, and 0: a message of the server itself."),
+]
 Rev = Annotated[
     int,
     Meta(
@@ -30,6 +34,45 @@ Rev = Annotated[
         description="Number of a change in a conversation: 1, 2, 3 … without gaps.",
     ),
 ]
+Mention = UserId | Literal["all"]
+Mentions = Annotated[
+    list[Mention], Meta(max_length=100, description='Users who are addressed; "all": everybody.')
+]
+Content = Annotated[
+    str,
+    Meta(min_length=1, max_length=MAX_CONTENT, description="The text, or a caption."),
+]
+Emoji = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=32,
+        pattern=r"^[^\s\x00-\x1f\x7f]+$(?!\n)",
+        description="One emoji, or a short name of one; compared byte by byte.",
+    ),
+]
+MAX_REACTORS = 20
+"""Users named in one `Reaction`."""
+
+
+class Origin(Model):
+    """The message that a forwarded one repeats: of a forward of a forward it is the very first."""
+
+    msg_id: MsgId
+    conversation_id: ConversationId
+    sender_id: UserId
+    timestamp: Milliseconds
+
+
+class Reaction(Model):
+    """One emoji on a message: how many reacted with it, and who was first."""
+
+    emoji: Emoji
+    count: Annotated[int, Meta(ge=1)]
+    user_ids: Annotated[
+        list[UserId],
+        Meta(max_length=MAX_REACTORS, description="The first who reacted, in that order."),
+    ]
 
 
 class SendMessage(Model):
@@ -40,18 +83,13 @@ class SendMessage(Model):
     """
 
     client_msg_id: ClientMsgId
-    content: Annotated[
-        str,
-        Meta(min_length=1, max_length=MAX_CONTENT, description="The text, or a caption."),
-    ]
+    content: Content
     receiver_id: UserId | None = None
     group_id: GroupId | None = None
     conversation_id: ConversationId | None = None
     msg_type: MsgType = 1
     reply_to: MsgId | None = None
-    mentions: Annotated[
-        list[UserId], Meta(max_length=100, description="Users who are addressed.")
-    ] = []
+    mentions: Mentions = []
     file_id: Token | None = None
     extra: Extra = msgspec.UNSET
 
@@ -69,13 +107,14 @@ class MessageAck(Model):
 class Message(Model):
     """One message as everybody sees it.
 
-    `status` 0 = normal, 1 = recalled (then `content` is empty).
+    `status` 0 = normal, 1 = recalled: `content` is empty then, and what belonged to it is gone.
+    `rev` is the number of its newest change; of two copies the one with the higher `rev` holds.
     """
 
     msg_id: MsgId
     conversation_id: ConversationId
     sender_id: UserId
-    msg_type: MsgType
+    msg_type: AnyMsgType
     content: str
     timestamp: Milliseconds
     seq: Seq
@@ -85,9 +124,90 @@ class Message(Model):
     group_id: GroupId | None = None
     rev: Rev = 0
     reply_to: MsgId | None = None
-    mentions: list[UserId] = []
+    mentions: list[Mention] = []
     file_id: Token | None = None
     extra: Extra = msgspec.UNSET
+    edited_at: Milliseconds | None = None
+    forward: Origin | None = None
+    reactions: list[Reaction] = []
+    pinned: bool = False
+
+
+class RecallMessage(Model):
+    """Takes a message back, from everywhere. A tombstone stays in its place.
+
+    The sender may for two minutes (a setting of the server); the owner and the admins of a group
+    may at any time.
+    """
+
+    msg_id: MsgId
+
+
+class EditMessage(Model):
+    """Gives one's own message another content. What it was stays readable."""
+
+    msg_id: MsgId
+    content: Content
+    mentions: Mentions = []
+
+
+class ReactToMessage(Model):
+    """Puts an emoji on a message, or takes one's own away again."""
+
+    msg_id: MsgId
+    emoji: Emoji
+    remove: bool = False
+
+
+class PinMessage(Model):
+    """Pins a message in its conversation, for all who are in it, or unpins it."""
+
+    msg_id: MsgId
+    remove: bool = False
+
+
+class Changed(Model):
+    """The change stands: whoever reads the message from now on reads it so.
+
+    What was so already is not changed once more: `rev` is then the number of the change before.
+    """
+
+    msg_id: MsgId
+    conversation_id: ConversationId
+    seq: Seq
+    rev: Rev
+    timestamp: Annotated[Milliseconds, Meta(description="Of the change.")]
+
+
+class ReadMessages(Model):
+    """Says that one has read a conversation up to here, on any device. Only moves forward."""
+
+    conversation_id: ConversationId
+    seq: Seq
+
+
+class ReadPosition(Model):
+    """How far one has read, on all devices together."""
+
+    conversation_id: ConversationId
+    seq: Seq
+    rev: Rev
+    unread: (
+        Annotated[
+            int, Meta(ge=0, description="0 when all is read; otherwise `conversation.list` counts.")
+        ]
+        | None
+    ) = None
+    mentions: (
+        Annotated[int, Meta(ge=0, description="Likewise, those that address oneself.")] | None
+    ) = None
+
+
+class ConfirmDelivery(Model):
+    """Says that a device has everything up to here. Only moves forward."""
+
+    conversation_id: ConversationId
+    seq: Seq
 
 
 class GetHistory(Model):

@@ -9,7 +9,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from schemas.messages import MsgType
+from schemas.messages import Emoji, Mentions, MsgType, Origin
 from schemas.types import (
     MAX_CONTENT,
     ClientMsgId,
@@ -19,6 +19,7 @@ from schemas.types import (
     MembersVersion,
     Model,
     MsgId,
+    Seq,
     Token,
     UserId,
 )
@@ -53,14 +54,17 @@ class SendRequested(Request, tag="message.send", kw_only=True):
     receiver_id: UserId | None = None
     group_id: GroupId | None = None
     reply_to: MsgId | None = None
-    mentions: Annotated[list[UserId], Meta(max_length=100)] = []
+    mentions: Mentions = []
     file_id: Token | None = None
     extra: Extra = msgspec.UNSET
+    forward: Origin | None = None
 
 
 class SystemRequested(Request, tag="message.system", kw_only=True):
-    """A change of a group, as function `groups` has committed it: a message of `msg_type` 0, whose `seq` is the border
-    of what those who came or went may see. `user_id` is who did it.
+    """A change of a group, as function `groups` has committed it.
+
+    It becomes a message of `msg_type` 0, whose `seq` is the border of what those who came or went may see. `user_id` is
+    who did it.
     """
 
     client_msg_id: Annotated[
@@ -83,5 +87,59 @@ class SystemRequested(Request, tag="message.system", kw_only=True):
     ] = msgspec.UNSET
 
 
-AnyRequest = SendRequested
-"""Union of all record types; grows with `message.recall` and its like."""
+class RecallRequested(Request, tag="message.recall", kw_only=True):
+    """A checked `message.recall`. Whether it is in time, the log's time decides."""
+
+    msg_id: MsgId
+    window_ms: Annotated[int, Meta(ge=0, description="Longest age at which a sender may.")]
+    moderator: Annotated[
+        bool, Meta(description="Owner or admin of the group: may, whosesoever it is and whenever.")
+    ] = False
+
+
+class EditRequested(Request, tag="message.edit", kw_only=True):
+    """A checked `message.edit`."""
+
+    msg_id: MsgId
+    content: Annotated[str, Meta(max_length=MAX_CONTENT)]
+    mentions: Mentions = []
+
+
+class ReactRequested(Request, tag="message.react", kw_only=True):
+    """A checked `message.react`."""
+
+    msg_id: MsgId
+    emoji: Emoji
+    remove: bool = False
+
+
+class PinRequested(Request, tag="message.pin", kw_only=True):
+    """A checked `message.pin`."""
+
+    msg_id: MsgId
+    remove: bool = False
+
+
+class ReadRequested(Request, tag="message.read", kw_only=True):
+    """A checked `message.read`."""
+
+    seq: Seq
+
+
+class DeliveredRequested(Request, tag="message.delivered", kw_only=True):
+    """A checked `message.delivered`."""
+
+    seq: Seq
+
+
+AnyRequest = (
+    SendRequested
+    | RecallRequested
+    | EditRequested
+    | ReactRequested
+    | PinRequested
+    | ReadRequested
+    | DeliveredRequested
+    | SystemRequested
+)
+"""Union of all record types."""

@@ -39,7 +39,7 @@ def ascii_string(length: int) -> String:
 
 
 def folded_string(length: int) -> String:
-    """A folded name, compared by code point: MySQL's default collation would equate é and e."""
+    """A folded name or an emoji, compared by code point: MySQL's default collation would equate é and e."""
     return String(length).with_variant(
         mysql.VARCHAR(length, collation="utf8mb4_bin"), "mysql", "mariadb"
     )
@@ -150,6 +150,10 @@ conversation = Table(
     Column(
         "changed_ms", BigInteger, nullable=False
     ),  # log time of the newest record that changed it
+    # `rev` of the newest change of a message (reads count in max_rev only): the hot cache is compared with it.
+    Column("message_rev", BigInteger, nullable=False, server_default="0"),
+    # Of a group: how often its members have changed.
+    Column("members_version", BigInteger, nullable=False, server_default="0"),
     **OPTIONS,
 )
 
@@ -166,9 +170,73 @@ conversation_month = Table(
 user_conversation = Table(
     "user_conversation",
     metadata,
-    # Private conversations of a user, written once, with a conversation's first message.
+    # Conversations of a user. The timeline writes the row with a private conversation's first message, or when a user
+    # joins a group. `history` owns cleared_seq, pinned, muted and draft; neither touches the other's columns.
     Column("user_id", BigInteger, primary_key=True, autoincrement=False),
     Column("conversation_id", ascii_string(64), primary_key=True),
+    Column("read_seq", BigInteger, nullable=False, server_default="0"),
+    Column("read_rev", BigInteger, nullable=False, server_default="0"),
+    Column("delivered_seq", BigInteger, nullable=False, server_default="0"),
+    # The user sees messages with from_seq < seq ≤ until_seq (NULL: he is still in it), and lists those after
+    # cleared_seq.
+    Column("from_seq", BigInteger, nullable=False, server_default="0"),
+    Column("until_seq", BigInteger),
+    Column("cleared_seq", BigInteger, nullable=False, server_default="0"),
+    Column("pinned", Tiny, nullable=False, server_default="0"),
+    Column("muted", Tiny, nullable=False, server_default="0"),
+    Column("draft", Text),
+    **OPTIONS,
+)
+
+message_change = Table(
+    "message_change",
+    metadata,
+    # One row for each change of a message: a device that was away asks for those after its `rev`.
+    Column("conversation_id", ascii_string(64), primary_key=True),
+    Column("rev", BigInteger, primary_key=True, autoincrement=False),
+    Column("msg_id", BigInteger, nullable=False),
+    **OPTIONS,
+)
+
+message_edit = Table(
+    "message_edit",
+    metadata,
+    # The content before the edit `rev`, which was at `edited_ms`; removed with a recall.
+    Column("msg_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("rev", BigInteger, primary_key=True, autoincrement=False),
+    Column("content", Text, nullable=False),
+    Column("edited_ms", BigInteger, nullable=False),
+    **OPTIONS,
+)
+
+message_reaction = Table(
+    "message_reaction",
+    metadata,
+    # Who reacted with what; `rev` is the change that did it, and so their order.
+    Column("msg_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("emoji", folded_string(32), primary_key=True),
+    Column("user_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("rev", BigInteger, nullable=False),
+    **OPTIONS,
+)
+
+conversation_pin = Table(
+    "conversation_pin",
+    metadata,
+    Column("conversation_id", ascii_string(64), primary_key=True),
+    Column("msg_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("user_id", BigInteger, nullable=False),
+    Column("pinned_ms", BigInteger, nullable=False),
+    **OPTIONS,
+)
+
+message_mention = Table(
+    "message_mention",
+    metadata,
+    # Whom messages address, for counting unread mentions; user 0: everybody. Only of messages that have mentions.
+    Column("user_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("conversation_id", ascii_string(64), primary_key=True),
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
     **OPTIONS,
 )
 
@@ -284,6 +352,10 @@ def message_table(month: int) -> Table:
         Column("mentions", Text),
         Column("file_id", ascii_string(64)),
         Column("extra", Text),
+        Column("edited_ms", BigInteger),
+        Column("forward", Text),  # JSON of schemas.messages.Origin
+        Column("reactions", Text),  # JSON list of schemas.messages.Reaction, NULL if there are none
+        Column("pinned", Tiny, nullable=False, server_default="0"),
         UniqueConstraint("msg_id", name=f"uk_{name}_msg_id"),
         UniqueConstraint("conversation_id", "seq", name=f"uk_{name}_conversation_seq"),
         # Of the source's indexes, the one on conversation_id alone is left out: it is a prefix of the next.

@@ -7,7 +7,7 @@ from sqlalchemy import Row, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from functions.history.handler import Head
-from schemas.messages import Message
+from schemas.messages import Message, Origin, Reaction
 from shared import tables
 from shared.adapters.sql import reading
 from shared.coalesce import Coalescer
@@ -115,5 +115,11 @@ def encode(row: Row[tuple[object, ...]]) -> bytes:
             mentions=msgspec.json.decode(row.mentions) if row.mentions else [],
             file_id=row.file_id,
             extra=msgspec.Raw(row.extra.encode()) if row.extra is not None else msgspec.UNSET,
+            edited_at=row.edited_ms,
+            forward=msgspec.json.decode(row.forward, type=Origin) if row.forward else None,
+            reactions=msgspec.json.decode(row.reactions, type=list[Reaction])
+            if row.reactions
+            else [],
+            pinned=bool(row.pinned),
         )
     )

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from schemas.messages import Message, MessageAck
-from schemas.records import AnyRequest, SendRequested
+from schemas.records import SendRequested
 from schemas.types import MAX_EXTRA
 from shared import subjects
 from shared.ids import (
@@ -27,7 +27,7 @@ from shared.ids import (
 )
 from shared.log import Record
 
-_decode = msgspec.json.Decoder(AnyRequest).decode
+_decode = msgspec.json.Decoder(SendRequested).decode
 _encode = msgspec.json.Encoder().encode
 
 
@@ -73,7 +73,7 @@ class Entry(msgspec.Struct, frozen=True):
     """A record, decoded. `request` None: it cannot be applied, `fault` says why."""
 
     record: Record
-    request: AnyRequest | None
+    request: SendRequested | None
     members: Private | None = None
     key: bytes = b""
     digest: bytes = b""
@@ -114,7 +114,7 @@ class Dead(msgspec.Struct, frozen=True):
 
     record: Record
     reason: str
-    request: AnyRequest | None = None
+    request: SendRequested | None = None
 
 
 Effect = Accepted | Repeated | Conflicting | Dead
@@ -256,6 +256,7 @@ def _message(request: SendRequested, members: Private, msg_id: int, seq: int) ->
             mentions=request.mentions,
             file_id=request.file_id,
             extra=request.extra,
+            forward=request.forward,
         )
     )
 
@@ -280,6 +281,10 @@ def _row(request: SendRequested, members: Private, msg_id: int, seq: int) -> tup
         _encode(request.mentions).decode() if request.mentions else None,
         request.file_id,
         None if request.extra is msgspec.UNSET else bytes(request.extra).decode(),
+        None,  # edited_ms
+        _encode(request.forward).decode() if request.forward is not None else None,
+        None,  # reactions
+        0,  # pinned
     )
 
 

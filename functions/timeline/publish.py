@@ -3,7 +3,7 @@
 from functions.timeline.core import Accepted, Conflicting, Dead, Effect, Repeated
 from functions.timeline.metrics import Counters
 from schemas.events import Head
-from schemas.records import AnyRequest
+from schemas.records import SendRequested
 from shared import subjects
 from shared.bus import Bus, pack_headers
 from shared.errors import AppError, Conflict, Internal, Unavailable
@@ -55,7 +55,7 @@ class Publisher:
         elif type(effect) is Dead and effect.request is not None:
             self._refuse(effect.request, Internal())
 
-    def _refuse(self, request: AnyRequest, error: AppError) -> None:
+    def _refuse(self, request: SendRequested, error: AppError) -> None:
         if not request.reply:
             return
         headers = {

@@ -12,7 +12,7 @@ from sqlalchemy import Dialect
 from functions.timeline.core import Accepted, Conflicting, Dead, Effect, Entry, Repeated
 from functions.timeline.pending import Pending, Traced
 from schemas.messages import MessageAck
-from schemas.records import AnyRequest
+from schemas.records import SendRequested
 from shared import tables, telemetry
 from shared.log import REQUESTS
 
@@ -72,7 +72,7 @@ def inserting(parts: Iterable[Pending], dialect: Dialect) -> Iterator[None]:
         yield
 
 
-def _process(entry: Entry, request: AnyRequest) -> telemetry.Span:
+def _process(entry: Entry, request: SendRequested) -> telemetry.Span:
     record = entry.record
     attributes = telemetry.on_log("process", REQUESTS) | {
         "messaging.consumer.group.name": "timeline",

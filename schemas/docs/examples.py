@@ -40,12 +40,27 @@ _message: dict[str, Any] = {
     "status": 0,
     "receiver_id": 8,
 }
+_named: dict[str, Any] = {"conversation_id": CONVERSATION, "msg_id": _message["msg_id"], "seq": 42}
+_likes = [messages.Reaction("👍", 1, [8])]
+_changed = {
+    "recalled": _message | {"status": 1, "content": "", "rev": 3},
+    "edited": _message | {"content": "Hello, Bob!", "edited_at": NOW + 60_000, "rev": 1},
+    "reacted": _message | {"reactions": _likes, "rev": 2},
+    "pinned": _message | {"pinned": True, "rev": 2},
+}
 _page: dict[str, Any] = {
     "messages": [messages.Message(**_message)],
     "has_more": False,
     "max_seq": 42,
     "changes": [],
     "max_rev": 0,
+}
+_asked: dict[str, Any] = {
+    "conversation_id": CONVERSATION,
+    "user_id": 7,
+    "at": NOW,
+    "reply": "_INBOX.e.Zm9ydHktdHdvLWJpdHMtMQ.17",
+    "conn": "c4kQ2mXv",
 }
 _position = messages.Position(CONVERSATION, after_seq=41)
 _synced = messages.SyncedConversation(CONVERSATION, **_page)
@@ -88,6 +103,16 @@ EXAMPLES: tuple[Model, ...] = (
     messages.SendMessage(CLIENT_MSG_ID, "Hello Bob", receiver_id=8),
     messages.MessageAck(_message["msg_id"], CLIENT_MSG_ID, CONVERSATION, 42, NOW),
     messages.Message(**_message),
+    messages.Origin(_message["msg_id"], CONVERSATION, 7, NOW),
+    *_likes,
+    messages.RecallMessage(_message["msg_id"]),
+    messages.EditMessage(_message["msg_id"], "Hello, Bob!"),
+    messages.ReactToMessage(_message["msg_id"], "👍"),
+    messages.PinMessage(_message["msg_id"]),
+    messages.Changed(**_named, rev=1, timestamp=NOW + 60_000),
+    messages.ReadMessages(CONVERSATION, 42),
+    messages.ReadPosition(CONVERSATION, 42, 4, unread=0, mentions=0),
+    messages.ConfirmDelivery(CONVERSATION, 42),
     messages.GetHistory(CONVERSATION, before_seq=43, limit=20),
     messages.History(**_page),
     _position,
@@ -96,7 +121,15 @@ EXAMPLES: tuple[Model, ...] = (
     messages.Synced([_synced], None),
     events.Ready(7, "c4kQ2mXv", 25),
     events.MessagePushed(**_message),
-    events.Head(CONVERSATION, 42, 0),
+    events.Recalled(**_named, rev=3, user_id=7, timestamp=NOW + 90_000),
+    events.Edited(
+        **_named, rev=1, user_id=7, content="Hello, Bob!", mentions=[], edited_at=NOW + 60_000
+    ),
+    events.Reacted(**_named, rev=2, user_id=8, emoji="👍", remove=False, reactions=_likes),
+    events.Pinned(**_named, rev=2, user_id=8, remove=False),
+    events.Read(CONVERSATION, 8, 42, 4),
+    events.Delivered(CONVERSATION, 8, 42),
+    events.Head(CONVERSATION, 42, 4),
     events.Resync(),
     events.Draining(),
     events.Kicked("Qm9i", "logged out"),
@@ -113,12 +146,28 @@ EXAMPLES: tuple[Model, ...] = (
         trace="00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
         data=messages.Message(**_message),
     ),
-    records.SendRequested(
-        conversation_id=CONVERSATION,
+    facts.MessageRecalled(
+        id=f"message.recalled.{_message['msg_id']}.3",
+        data=messages.Message(**_changed["recalled"]),
         user_id=7,
-        at=NOW,
-        reply="_INBOX.e.Zm9ydHktdHdvLWJpdHMtMQ.17",
-        conn="c4kQ2mXv",
+    ),
+    facts.MessageEdited(
+        id=f"message.edited.{_message['msg_id']}.1",
+        data=messages.Message(**_changed["edited"]),
+        user_id=7,
+    ),
+    facts.MessageReacted(
+        id=f"message.reacted.{_message['msg_id']}.2",
+        data=messages.Message(**_changed["reacted"]),
+        user_id=8,
+    ),
+    facts.MessagePinned(
+        id=f"message.pinned.{_message['msg_id']}.2",
+        data=messages.Message(**_changed["pinned"]),
+        user_id=8,
+    ),
+    records.SendRequested(
+        **_asked,
         client_msg_id=CLIENT_MSG_ID,
         msg_type=1,
         content="Hello Bob",
@@ -163,6 +212,12 @@ EXAMPLES: tuple[Model, ...] = (
     presence.PresenceReported(known=True),
     events.PresencePushed(8, online=False, last_seen=NOW),
     events.TypingPushed(CONVERSATION, 7, typing=True),
+    records.RecallRequested(**_asked, msg_id=_message["msg_id"], window_ms=120_000),
+    records.EditRequested(**_asked, msg_id=_message["msg_id"], content="Hello, Bob!"),
+    records.ReactRequested(**_asked, msg_id=_message["msg_id"], emoji="👍"),
+    records.PinRequested(**_asked, msg_id=_message["msg_id"]),
+    records.ReadRequested(**_asked, seq=42),
+    records.DeliveredRequested(**_asked, seq=42),
     errors.ErrorBody("not_found", "there is no user 9", "4bf92f3577b34da6a3ce929d0e0e4736"),
 )
 _BY_TYPE = {type(example): example for example in EXAMPLES}

@@ -53,7 +53,7 @@ class Inserter:
     def __init__(self, engine: AsyncEngine) -> None:
         self._dialect = engine.dialect
         self._sqlite = engine.dialect.name == "sqlite"
-        self._statements: dict[str, str] = {}
+        self._statements: dict[tuple[str, int], str] = {}
 
     async def insert(
         self,
@@ -62,13 +62,13 @@ class Inserter:
         rows: Sequence[tuple[Any, ...]],
         otherwise: str = "",
     ) -> None:
-        """Adds rows, each with all columns of the table in order, in as few statements as they fit in.
+        """Adds rows, each with the first columns of the table in order, in as few statements as they fit in.
 
         otherwise: from `unless_there` or `replacing`; without it a row that is there already is an IntegrityError.
         """
         if not rows:
             return
-        sql = self._statement(table)
+        sql = self._statement(table, len(rows[0]))
         if self._sqlite:
             await connection.exec_driver_sql(sql + otherwise, list(rows))
             return
@@ -93,9 +93,11 @@ class Inserter:
             return " ON CONFLICT DO UPDATE SET " + ",".join(f"{c}=excluded.{c}" for c in columns)
         return " ON DUPLICATE KEY UPDATE " + ",".join(f"{c}=VALUES({c})" for c in columns)
 
-    def _statement(self, table: Table) -> str:
+    def _statement(self, table: Table, columns: int) -> str:
         """Compiled once: SQLAlchemy's own way with parameters would cost more than the rest of the timeline."""
-        sql = self._statements.get(table.name)
+        sql = self._statements.get((table.name, columns))
         if sql is None:
-            sql = self._statements[table.name] = str(table.insert().compile(dialect=self._dialect))
+            sql = self._statements[table.name, columns] = str(
+                table.insert().compile(dialect=self._dialect, column_keys=table.c.keys()[:columns])
+            )
         return sql

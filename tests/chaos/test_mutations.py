@@ -157,8 +157,8 @@ async def test_progress_before_the_rows(road: Road) -> None:
 
 
 class Ignoring(bulk.Inserter):
-    def _statement(self, table: Any) -> str:
-        return super()._statement(table).replace("INSERT INTO", "INSERT IGNORE INTO")
+    def _statement(self, table: Any, columns: int) -> str:
+        return super()._statement(table, columns).replace("INSERT INTO", "INSERT IGNORE INTO")
 
 
 async def test_insert_ignore_with_a_content_that_is_too_long(road: Road) -> None:

@@ -17,7 +17,7 @@ from migrations.schema import upgrade
 from shared.adapters.sql import open_engine
 from shared.ids import month_of, now_ms
 from shared.months import next_month
-from shared.tables import metadata
+from shared.tables import message_table, metadata
 from tests.servers import MariaDbServer, NatsServer, S3Server
 
 
@@ -69,6 +69,24 @@ async def test_again_and_after_an_interrupted_run(engine: AsyncEngine) -> None:
     async with engine.connect() as connection:
         assert await connection.run_sync(differences) == []
     await upgrade(engine)
+
+
+async def test_months_that_exist_get_new_columns(engine: AsyncEngine) -> None:
+    await upgrade(engine)
+    month = month_of(now_ms())
+    async with engine.begin() as connection:
+        # As revision 0004 left it, stopped after its first columns.
+        await connection.execute(text("UPDATE alembic_version SET version_num = '0004'"))
+        for column in ("edited_ms", "forward", "reactions", "pinned"):
+            await connection.execute(text(f"ALTER TABLE message_{month} DROP COLUMN {column}"))
+        for column in ("draft", "muted"):
+            await connection.execute(text(f"ALTER TABLE user_conversation DROP COLUMN {column}"))
+        await connection.execute(text("DROP TABLE message_change"))
+    await upgrade(engine)
+    async with engine.connect() as connection:
+        assert await connection.run_sync(differences) == []
+        columns = await connection.run_sync(lambda c: inspect(c).get_columns(f"message_{month}"))
+    assert [c["name"] for c in columns] == message_table(month).c.keys()
 
 
 async def test_several_at_once(mariadb_server: MariaDbServer) -> None:
