@@ -43,6 +43,11 @@ def timestamp_text(second: int) -> str:
     return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
+def created_at(ms: int) -> str:
+    """A Unix time in ms as `created_at` columns hold it."""
+    return f"{timestamp_text(ms // 1000)}.{ms % 1000:03}"
+
+
 class Private(NamedTuple):
     """Members of a private conversation, `lower` < `higher`."""
 

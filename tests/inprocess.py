@@ -8,6 +8,8 @@ import msgspec
 from argon2 import PasswordHasher
 
 import functions.auth
+import functions.friend_apply
+import functions.friends
 import functions.profile
 from migrations.schema import upgrade
 from shared.adapters.memory import MemoryBus
@@ -36,13 +38,14 @@ class QuickPasswords(Passwords):
 
 
 class Service:
-    """`auth` and `profile` with the clock in the test's hand."""
+    """Functions with the clock in the test's hand. pushed: (user, type, data) of what was published, but `kicked`."""
 
     def __init__(self, resources: Resources, bus: MemoryBus, passwords: QuickPasswords) -> None:
         self.resources = resources
         self.passwords = passwords
         self.now = NOW
         self.kicked: list[tuple[str, str, str]] = []
+        self.pushed: list[tuple[int, str, Any]] = []
         self._bus = bus
         self._deps: dict[str, Any] = {}
         self._handlers: dict[str, tuple[str, Any]] = {}
@@ -51,7 +54,9 @@ class Service:
     async def add(self, function: Function[Any], stack: AsyncExitStack) -> None:
         """Opens a function by its own lifespan."""
         deps = await stack.enter_async_context(function.lifespan(self.resources))
-        self._deps[function.name] = msgspec.structs.replace(deps, passwords=self.passwords)
+        if hasattr(deps, "passwords"):
+            deps = msgspec.structs.replace(deps, passwords=self.passwords)
+        self._deps[function.name] = deps
         for handler in function.handlers:
             self._handlers[handler.command.type] = (function.name, handler)
 
@@ -87,15 +92,24 @@ class Service:
         tokens = await self.call("auth.refresh", {"refresh_token": token})
         return str(tokens["refresh_token"])
 
+    def take_pushed(self) -> list[tuple[int, str, Any]]:
+        """What was published since the last call."""
+        pushed, self.pushed = self.pushed, []
+        return pushed
+
     def _pushed(self, subject: str, _reply: str, payload: bytes, _headers: bytes) -> None:
         push = msgspec.json.decode(payload)
-        assert push["type"] == "kicked"
+        if push["type"] != "kicked":
+            self.pushed.append(
+                (int(subject.rsplit(".", maxsplit=1)[-1]), push["type"], push["data"])
+            )
+            return
         self.kicked.append((subject, push["data"]["session_id"], push["data"]["reason"]))
 
 
 @asynccontextmanager
 async def running(db_url: str, redis_url: str, **env: str) -> AsyncIterator[Service]:
-    """`auth` and `profile` on this database, migrated, and this Redis."""
+    """`auth`, `profile`, `friend_apply`, `friends` on this database, migrated, and this Redis."""
     settings = Settings.load(
         {"IM_DB_URL": db_url, "IM_REDIS_URL": redis_url, "IM_JWT_SECRET": SECRET} | env
     )
@@ -109,4 +123,6 @@ async def running(db_url: str, redis_url: str, **env: str) -> AsyncIterator[Serv
         service = Service(resources, bus, passwords)
         await service.add(functions.auth.function, stack)
         await service.add(functions.profile.function, stack)
+        await service.add(functions.friend_apply.function, stack)
+        await service.add(functions.friends.function, stack)
         yield service

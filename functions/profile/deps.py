@@ -1,7 +1,7 @@
 """What the handlers of `profile` need, as a narrow Protocol. `store` implements it."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -19,16 +19,23 @@ class Changes(msgspec.Struct, frozen=True):
     avatar: str | UnsetType | None = UNSET
 
 
+class Seen(NamedTuple):
+    """A user as another sees him. private: he may also see what only friends see."""
+
+    user: User
+    private: bool
+
+
 class Profiles(Protocol):
     """Profiles of live accounts. All raise Unavailable; what writes, UnknownOutcome too."""
 
     async def me(self, user_id: int) -> Me | None:
         """One's own."""
 
-    async def get(self, user_id: int) -> User | None:
-        """Anybody's."""
+    async def get(self, user_id: int, asker: int) -> Seen | None:
+        """Anybody's, as `asker` sees him."""
 
-    async def search(self, start: str, after: int, limit: int) -> Sequence[User]:
+    async def search(self, start: str, after: int, limit: int, asker: int) -> Sequence[User]:
         """Those whose folded name or nickname starts so, by ascending id, greater than `after`."""
 
     async def update(self, user_id: int, changes: Changes) -> None:

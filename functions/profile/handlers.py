@@ -32,17 +32,17 @@ async def update(cmd: UpdateMe, ctx: Context[Deps]) -> Outcome[Me]:
 
 
 async def get(cmd: GetUser, ctx: Context[Deps]) -> Outcome[User]:
-    """Anybody's profile."""
-    found = await ctx.deps.profiles.get(cmd.id)
+    """Anybody's profile, with what he is to the one who asks."""
+    found = await ctx.deps.profiles.get(cmd.id, ctx.user_id)
     if found is None:
         raise NotFound(f"no user {cmd.id}", field="id")
-    return Outcome(found)
+    return Outcome(found.user)
 
 
 async def search(cmd: SearchUsers, ctx: Context[Deps]) -> Outcome[Users]:
     """Users by the start of their name or nickname, without case, oldest account first."""
     after = 0 if cmd.cursor is None else _position(cmd.cursor)
-    found = await ctx.deps.profiles.search(fold(cmd.q), after, cmd.limit + 1)
+    found = await ctx.deps.profiles.search(fold(cmd.q), after, cmd.limit + 1, ctx.user_id)
     page = list(found[: cmd.limit])
     return Outcome(Users(page, str(page[-1].user_id) if len(found) > cmd.limit else None))
 

@@ -10,11 +10,11 @@ from sqlalchemy import Row, Select, and_, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.sql.elements import ColumnElement
 
-from functions.profile.deps import Changes
+from functions.profile.deps import Changes, Seen
 from schemas.users import Me, User
 from shared.adapters.sql import reading, writing
 from shared.gate import Copies, user_key
-from shared.tables import session, user
+from shared.tables import BLOCKED, friendship, session, user
 
 DELETED_NAME = "deleted"
 
@@ -35,16 +35,17 @@ class SqlProfiles:
         rows = await self._read(_PROFILE.where(user.c.id == user_id))
         return Me(*rows[0][:4], created_at=rows[0].created_ms) if rows else None
 
-    async def get(self, user_id: int) -> User | None:
+    async def get(self, user_id: int, asker: int) -> Seen | None:
         """See `deps.Profiles`."""
-        rows = await self._read(_PROFILE.where(user.c.id == user_id))
-        return User(*rows[0][:4]) if rows else None
+        rows = await self._read(_as_seen_by(asker).where(user.c.id == user_id))
+        return _seen(rows[0]) if rows else None
 
-    async def search(self, start: str, after: int, limit: int) -> Sequence[User]:
+    async def search(self, start: str, after: int, limit: int, asker: int) -> Sequence[User]:
         """See `deps.Profiles`."""
         either = or_(_starts(user.c.username_key, start), _starts(user.c.nickname_key, start))
-        query = _PROFILE.where(either, user.c.id > after).order_by(user.c.id).limit(limit)
-        return [User(*row[:4]) for row in await self._read(query)]
+        query = _as_seen_by(asker).where(either, user.c.id > after)
+        rows = await self._read(query.order_by(user.c.id).limit(limit))
+        return [_seen(row).user for row in rows]
 
     async def update(self, user_id: int, changes: Changes) -> None:
         """See `deps.Profiles`."""
@@ -102,6 +103,29 @@ class SqlProfiles:
         with reading():
             async with self._engine.connect() as connection:
                 return (await connection.execute(query)).all()
+
+
+def _as_seen_by(asker: int) -> Select[*tuple[Any, ...]]:
+    """Profiles, with what the two have decided about each other."""
+    own, theirs = friendship.alias("own"), friendship.alias("theirs")
+    return (
+        _PROFILE.outerjoin_from(
+            user, own, and_(own.c.user_id == asker, own.c.friend_id == user.c.id)
+        )
+        .outerjoin(theirs, and_(theirs.c.user_id == user.c.id, theirs.c.friend_id == asker))
+        .add_columns(
+            own.c.status,
+            own.c.remark,
+            own.c.friends_ms,
+            theirs.c.status.label("their_status"),
+        )
+    )
+
+
+def _seen(row: Row[*tuple[Any, ...]]) -> Seen:
+    friend, blocked = row.friends_ms is not None, row.status == BLOCKED
+    found = User(*row[:4], friend=friend, blocked=blocked, remark=row.remark or "")
+    return Seen(found, friend and not blocked and row.their_status != BLOCKED)
 
 
 def _starts(column: ColumnElement[str], start: str) -> ColumnElement[bool]:

@@ -12,15 +12,7 @@ from shared.resources import Resources
 @asynccontextmanager
 async def lifespan(resources: Resources) -> AsyncIterator[Deps]:
     """Opens the rights and limits that a send is checked against."""
-    settings = resources.settings
-    yield Deps(
-        Gate(
-            resources.redis(),
-            resources.engine(),
-            limits=settings.rate_limits,
-            strangers=settings.strangers,
-        )
-    )
+    yield Deps(Gate.of(resources))
 
 
 function = Function("send", (on("message.send", send),), lifespan)

@@ -1,5 +1,6 @@
 """Copies of rights in Redis, and limits: asked for together, filled under nonces, removed by whoever changes them."""
 
+import asyncio
 import contextlib
 import logging
 import time
@@ -12,6 +13,7 @@ from redis.exceptions import RedisError
 
 from shared.adapters.sql import reading
 from shared.coalesce import Coalescer
+from shared.errors import UnknownOutcome
 from shared.ids import random_token
 
 log = logging.getLogger(__name__)
@@ -132,6 +134,18 @@ class Copies:
             )
             return False
         return True
+
+    async def withdraw(self, *keys: str) -> None:
+        """`forget` for a right that was narrowed: the change may only be acknowledged when no copy grants it any more.
+
+        Raises: UnknownOutcome if Redis is not reached: the change stands, but may hold everywhere only when the copies
+        have expired. A repeat of the command tries again.
+        """
+        for pause_s in (0.2, 0.0):
+            if await self.forget(*keys):
+                return
+            await asyncio.sleep(pause_s)
+        raise UnknownOutcome(f"it holds everywhere within {KNOWN_FOR_S} s; repeat it to be sure")
 
     async def _ask_redis(self, questions: list[Question]) -> Sequence[Answer]:
         # A nonce of its own for every batch: were it one for the process, a load from before a change could fill

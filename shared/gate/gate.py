@@ -1,5 +1,7 @@
 """The gate itself: what functions ask before they do anything."""
 
+from typing import Self
+
 import redis.asyncio
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -7,10 +9,19 @@ from shared.errors import Blocked, NotFound, NotFriend, RateLimited, Unauthentic
 from shared.gate.copies import Answer, Copies, Limit
 from shared.gate.keys import pair_key, user_key
 from shared.gate.people import FRIENDS, People, Relation
+from shared.resources import Resources
 
 MESSAGES = "limit"
 """The limit on messages, which all that a user writes into conversations shares."""
-LIMITS = {MESSAGES: Limit(interval_ms=50, burst=100)}
+APPLICATIONS = "apply"
+"""The limit on applications to become friends."""
+TYPING = "typing"
+"""The limit on signs of typing."""
+LIMITS = {
+    MESSAGES: Limit(interval_ms=50, burst=100),
+    APPLICATIONS: Limit(interval_ms=60_000, burst=30),
+    TYPING: Limit(interval_ms=500, burst=10),
+}
 """By name, which is part of their keys `im:<name>:<user id>`."""
 
 
@@ -28,6 +39,17 @@ class Gate:
         # What the copies say of (sender, receiver, pair) when nothing is in the way.
         self._open = {b"1|1|%d" % FRIENDS, *([b"1|1|0"] if strangers else [])}
 
+    @classmethod
+    def of(cls, resources: Resources) -> Self:
+        """With the connections of this process and its settings."""
+        settings = resources.settings
+        return cls(
+            resources.redis(),
+            resources.engine(),
+            limits=settings.rate_limits,
+            strangers=settings.strangers,
+        )
+
     async def private(self, sender: int, receiver: int, limit: str = MESSAGES) -> None:
         """Returns if `sender` may write to `receiver` now; counts it towards the limit.
 
@@ -41,8 +63,7 @@ class Gate:
             user_key(receiver),
             pair_key(sender, receiver),
         )
-        if answer.wait_ms:
-            raise RateLimited("too many messages", retry_after_ms=answer.wait_ms)
+        _check_limit(answer)
         if answer.values not in self._open:
             relation = await self._relation(sender, receiver, answer)
             if relation.blocking:
@@ -51,6 +72,11 @@ class Gate:
                 raise Blocked("this user has blocked you")
             if not (relation.friends or self._strangers):
                 raise NotFriend("you are no friends: apply first, and write when he has accepted")
+
+    async def limit(self, name: str, user_id: int) -> None:
+        """Counts what a user does towards one of the limits. Raises: RateLimited."""
+        if (rate := self._limits.get(name)) is not None:
+            _check_limit(await self.copies.ask(rate, f"im:{name}:{user_id}"))
 
     async def relation(self, user_id: int, peer: int) -> Relation:
         """What the two are to each other, without a limit.
@@ -74,3 +100,8 @@ class Gate:
             assert loaded is not None, "every pair has a value"
             pair = loaded
         return Relation.read(pair, user_id, peer)
+
+
+def _check_limit(answer: Answer) -> None:
+    if answer.wait_ms:
+        raise RateLimited("too many at once", retry_after_ms=answer.wait_ms)

@@ -89,6 +89,7 @@ IM_S3_ENDPOINT: {{ .Values.s3.endpoint | quote }}
 IM_S3_BUCKET: {{ .Values.s3.bucket | quote }}
 IM_CORS_ORIGINS: {{ .Values.settings.corsOrigins | quote }}
 IM_REGISTRATION: {{ .Values.settings.registration | quote }}
+IM_STRANGERS: {{ .Values.settings.strangers | quote }}
 IM_RATE_LIMITS: {{ .Values.settings.rateLimits | quote }}
 IM_LOG_LEVEL: {{ .Values.settings.logLevel | quote }}
 {{- if .Values.settings.otlpEndpoint }}
