@@ -25,7 +25,16 @@ from tests.support import until
 ROOT = Path(__file__).parent.parent
 PASSWORD = "correct horse"
 SECRET = "0123456789abcdef0123456789abcdef"
-FUNCTIONS = ("auth", "profile", "friend_apply", "friends", "send", "history", "facts", "search_index")
+FUNCTIONS = (
+    "auth",
+    "profile",
+    "friend_apply",
+    "friends",
+    "send",
+    "history",
+    "facts",
+    "search_index",
+)
 
 
 class System:

@@ -123,9 +123,16 @@ def _as_seen_by(asker: int) -> Select[*tuple[Any, ...]]:
 
 
 def _seen(row: Row[*tuple[Any, ...]]) -> Seen:
-    friend, blocked = row.friends_ms is not None, row.status == BLOCKED
-    found = User(*row[:4], friend=friend, blocked=blocked, remark=row.remark or "")
-    return Seen(found, friend and not blocked and row.their_status != BLOCKED)
+    found = User(
+        row.id,
+        row.username,
+        row.nickname,
+        row.avatar,
+        friend=row.friends_ms is not None,
+        blocked=row.status == BLOCKED,
+        remark=row.remark or "",
+    )
+    return Seen(found, found.friend and not found.blocked and row.their_status != BLOCKED)
 
 
 def _starts(column: ColumnElement[str], start: str) -> ColumnElement[bool]:
