@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar, Literal
 from msgspec import Meta
 
 from schemas.friends import Application, ApplicationId, Friend, FriendsVersion
+from schemas.groups import GroupApplication, GroupInfo, GroupMember, Version
 from schemas.messages import Emoji, Mention, Message, Reaction, Rev
 from schemas.presence import Presence
 from schemas.types import (
@@ -182,6 +183,29 @@ class GroupMembers(Event):
     left: list[UserId] = []
 
 
+class GroupUpdated(Event):
+    """A group's settings are these now; to all its members. Greater `version` wins."""
+
+    type: ClassVar[str] = "group.updated"
+    group: GroupInfo
+
+
+class GroupMemberUpdated(Event):
+    """A member's role, name or mute has changed; to all members."""
+
+    type: ClassVar[str] = "group.member"
+    group_id: GroupId
+    version: Version
+    member: GroupMember
+
+
+class GroupApplied(Event):
+    """An application to a group was made, accepted or rejected; to the applicant, the owner and the admins."""
+
+    type: ClassVar[str] = "group.application"
+    application: GroupApplication
+
+
 class FriendApplied(Event):
     """There is an application, new or with a new greeting; to all devices of both."""
 
@@ -252,6 +276,9 @@ EVENTS: tuple[type[Event] | type[MessagePushed], ...] = (
     GroupJoined,
     GroupLeft,
     GroupMembers,
+    GroupUpdated,
+    GroupMemberUpdated,
+    GroupApplied,
     FriendApplied,
     FriendRejected,
     FriendAccepted,

@@ -141,6 +141,76 @@ session = Table(
     **OPTIONS,
 )
 
+group = Table(
+    "group",
+    metadata,
+    # The source's columns, then ours. Whoever changes a group or its members first counts `version` up, which locks
+    # the row: all changes of one group follow one another.
+    Column("id", Id, primary_key=True, autoincrement=True),
+    Column("name", String(100), nullable=False),
+    Column("avatar", String(255)),
+    Column("owner_id", BigInteger, nullable=False),
+    Column("max_members", Integer, nullable=False, server_default="500"),
+    Column("created_at", CreatedAt, nullable=False),
+    Column("announcement", Text, nullable=False),
+    Column("join_mode", ascii_string(16), nullable=False),
+    # What those who join from now on see of the conversation.
+    Column("past", ascii_string(16), nullable=False),
+    Column("mute_all", Tiny, nullable=False, server_default="0"),
+    # Number of its rows in `group_member`.
+    Column("member_count", Integer, nullable=False),
+    Column("version", BigInteger, nullable=False),
+    Column("members_version", BigInteger, nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+    Column("changed_ms", BigInteger, nullable=False),
+    Column("dissolved_ms", BigInteger),
+    Index("idx_owner_id", "owner_id"),
+    **OPTIONS,
+)
+
+group_member = Table(
+    "group_member",
+    metadata,
+    Column("id", Id, primary_key=True, autoincrement=True),
+    Column("group_id", BigInteger, nullable=False),
+    Column("user_id", BigInteger, nullable=False),
+    Column("role", Tiny, nullable=False, server_default="0"),
+    Column("nickname", String(64)),
+    # For those who read the table; `muted_ms` decides.
+    Column("muted_until", String(23).with_variant(mysql.DATETIME(fsp=3), "mysql", "mariadb")),
+    Column("joined_at", CreatedAt, nullable=False),
+    Column("muted_ms", BigInteger, nullable=False, server_default="0"),
+    Column("joined_ms", BigInteger, nullable=False),
+    UniqueConstraint("group_id", "user_id", name="uk_group_user"),
+    Index("idx_group_member_user", "user_id", "group_id"),
+    **OPTIONS,
+)
+
+group_application = Table(
+    "group_application",
+    metadata,
+    # The last application of a user to a group.
+    Column("group_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("user_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("greeting", String(200), nullable=False),
+    Column("status", ascii_string(16), nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+    Index("idx_group_application_status", "group_id", "status", "created_ms", "user_id"),
+    **OPTIONS,
+)
+
+group_outbox = Table(
+    "group_outbox",
+    metadata,
+    # Changes that are committed and may not be in the log yet, in the order of each group: records, as JSON.
+    Column("id", Id, primary_key=True, autoincrement=True),
+    Column("group_id", BigInteger, nullable=False),
+    Column("record", Text().with_variant(mysql.MEDIUMTEXT(), "mysql", "mariadb"), nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+    Index("idx_group_outbox_group", "group_id", "id"),
+    **OPTIONS,
+)
+
 conversation = Table(
     "conversation",
     metadata,

@@ -11,6 +11,7 @@ from schemas import (
     events,
     facts,
     friends,
+    groups,
     internal,
     messages,
     presence,
@@ -71,6 +72,21 @@ _application = friends.Application(
 )
 _friend = friends.Friend(8, "bob", "Bob", remark="Bob (work)", since=NOW)
 _presence = presence.Presence(8, online=True, devices=["ios", "web"])
+_info: dict[str, Any] = {
+    "group_id": 5,
+    "name": "Friday dinner",
+    "owner_id": 7,
+    "max_members": 500,
+    "member_count": 2,
+    "join": "approval",
+    "past": "hidden",
+    "version": 23,
+    "members_version": 17,
+    "created_at": NOW,
+}
+_group = groups.Group(**_info, role=2, joined_at=NOW)
+_member = groups.GroupMember(8, 0, NOW, "Bobby")
+_asks = groups.GroupApplication(5, 9, NOW, greeting="Carol from work")
 _connection = presence.Connection(7, "c4kQ2mXv", "Qm9i")
 
 EXAMPLES: tuple[Model, ...] = (
@@ -136,6 +152,35 @@ EXAMPLES: tuple[Model, ...] = (
     events.GroupJoined(5, 17, 9),
     events.GroupLeft(5, 18, "kicked"),
     events.GroupMembers(5, 17, joined=[7, 8]),
+    events.GroupUpdated(groups.GroupInfo(**_info)),
+    events.GroupMemberUpdated(5, 24, _member),
+    events.GroupApplied(_asks),
+    groups.CreateGroup("Friday dinner", [8], join="approval"),
+    groups.GetGroup(5),
+    groups.ListGroups(changed_after=NOW),
+    _group,
+    groups.Groups([_group], None, [5], NOW),
+    groups.UpdateGroup(5, name="Saturday dinner"),
+    groups.DissolveGroup(5),
+    groups.JoinGroup(5, "Carol from work"),
+    groups.JoinedGroup(5, "applied"),
+    groups.LeaveGroup(5),
+    groups.ListMembers(5, limit=200),
+    _member,
+    groups.Members([_member], 17, None),
+    groups.InviteMembers(5, [9, 10]),
+    groups.InvitedMembers(5, [9, 10]),
+    groups.KickMember(5, 9),
+    groups.TransferGroup(5, 8),
+    groups.SetRole(5, 8, 1),
+    groups.MuteMember(5, 9, NOW + 3_600_000),
+    groups.MuteAll(5, on=True),
+    groups.SetGroupNickname(5, 8, "Bobby"),
+    _asks,
+    groups.ListGroupApplications(5),
+    groups.GroupApplications([_asks], None),
+    groups.AcceptGroupApplication(5, 9),
+    groups.RejectGroupApplication(5, 9),
     internal.GetMemberships([7, 8]),
     _memberships,
     internal.Memberships([_memberships]),
