@@ -47,6 +47,7 @@ class Settings:
     registration_open: bool
     rate_limits: bool
     strangers: bool
+    recall_window_s: int
     otlp_endpoint: str
     trace_sample: float
     faces: str
@@ -89,6 +90,7 @@ class Settings:
             == "open",
             rate_limits=get.parsed("IM_RATE_LIMITS", "on", _choice("on", "off")) == "on",
             strangers=get.parsed("IM_STRANGERS", "allow", _choice("allow", "deny")) == "allow",
+            recall_window_s=get.parsed("IM_RECALL_WINDOW_S", "120", _integer(0, 10**9)),
             otlp_endpoint=otlp_endpoint,
             trace_sample=get.parsed("IM_TRACE_SAMPLE", "0.01" if otlp_endpoint else "0", _share),
             faces=get.parsed(

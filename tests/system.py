@@ -31,6 +31,8 @@ FUNCTIONS = (
     "friend_apply",
     "friends",
     "send",
+    "recall",
+    "read",
     "history",
     "facts",
     "search_index",

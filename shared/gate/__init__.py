@@ -7,13 +7,14 @@ kept in this process.
 """
 
 from shared.gate.copies import Copies, Limit
-from shared.gate.gate import APPLICATIONS, MESSAGES, TYPING, Gate
+from shared.gate.gate import APPLICATIONS, MESSAGES, POSITIONS, TYPING, Gate
 from shared.gate.keys import group_key, member_key, pair_key, user_key
 from shared.gate.people import Relation
 
 __all__ = [
     "APPLICATIONS",
     "MESSAGES",
+    "POSITIONS",
     "TYPING",
     "Copies",
     "Gate",

@@ -17,9 +17,12 @@ APPLICATIONS = "apply"
 """The limit on applications to become friends."""
 TYPING = "typing"
 """The limit on signs of typing."""
+POSITIONS = "positions"
+"""The limit on what devices say about how far they are."""
 LIMITS = {
     MESSAGES: Limit(interval_ms=50, burst=100),
     APPLICATIONS: Limit(interval_ms=60_000, burst=30),
+    POSITIONS: Limit(interval_ms=20, burst=200),
     TYPING: Limit(interval_ms=500, burst=10),
 }
 """By name, which is part of their keys `im:<name>:<user id>`."""
