@@ -5,10 +5,21 @@ from typing import Self
 import redis.asyncio
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from shared.errors import Blocked, NotFound, NotFriend, RateLimited, Unauthenticated
+from schemas.rights import Role, allowed
+from shared.errors import (
+    Blocked,
+    Muted,
+    NotFound,
+    NotFriend,
+    NotMember,
+    RateLimited,
+    Unauthenticated,
+)
 from shared.gate.copies import Answer, Copies, Limit
-from shared.gate.keys import pair_key, user_key
-from shared.gate.people import FRIENDS, People, Relation
+from shared.gate.groups import OPEN, QUIET, GroupCopies, Standing
+from shared.gate.keys import group_key, member_key, pair_key, user_key
+from shared.gate.people import EXISTS, FRIENDS, People, Relation
+from shared.ids import now_ms
 from shared.resources import Resources
 
 MESSAGES = "limit"
@@ -39,6 +50,7 @@ class Gate:
         self._limits = LIMITS if limits else {}
         self._strangers = strangers
         self._people = People(self.copies, engine)
+        self._groups = GroupCopies(self.copies, engine)
         # What the copies say of (sender, receiver, pair) when nothing is in the way.
         self._open = {b"1|1|%d" % FRIENDS, *([b"1|1|0"] if strangers else [])}
 
@@ -104,7 +116,74 @@ class Gate:
             pair = loaded
         return Relation.read(pair, user_id, peer)
 
+    async def group(self, sender: int, group_id: int, limit: str = MESSAGES) -> Role:
+        """Returns what `sender` is in the group if he may write there now; counts it towards the limit.
+
+        Raises: RateLimited; Unauthenticated if the sender's account is gone; NotFound for the group; NotMember; Muted;
+        Unavailable.
+        """
+        return await self._writing(
+            sender, group_id, self._limits.get(limit), f"im:{limit}:{sender}"
+        )
+
+    async def may_write(self, user_id: int, group_id: int) -> Role:
+        """As `group`, without a limit: for what changes messages that are there."""
+        return await self._writing(user_id, group_id, None, "")
+
+    async def member(self, user_id: int, group_id: int) -> Role:
+        """What a member is in the group; he may read, and may be muted.
+
+        Raises: Unauthenticated if the user's account is gone; NotFound for the group; NotMember; Unavailable.
+        """
+        answer = await self.copies.ask(
+            None, "", user_key(user_id), group_key(group_id), member_key(group_id, user_id)
+        )
+        _, standing = await self._standing(user_id, group_id, answer)
+        return standing.role
+
+    async def _writing(
+        self, user_id: int, group_id: int, limit: Limit | None, limit_key: str
+    ) -> Role:
+        answer = await self.copies.ask(
+            limit, limit_key, user_key(user_id), group_key(group_id), member_key(group_id, user_id)
+        )
+        _check_limit(answer)
+        role = _FREE.get(answer.values)
+        if role is not None:
+            return role
+        quiet, standing = await self._standing(user_id, group_id, answer)
+        if standing.muted_ms and standing.muted_ms > now_ms():
+            raise Muted(f"you are muted in this group until {standing.muted_ms}")
+        if quiet and not allowed("write_muted", standing.role):
+            raise Muted("only the owner and admins may write in this group now")
+        return standing.role
+
+    async def _standing(self, user_id: int, group_id: int, answer: Answer) -> tuple[bool, Standing]:
+        """Whether the group is muted as a whole, and what the user is in it."""
+        own, group, seat = answer.values.decode().split("|")
+        nonce = answer.nonce
+        if not own and await self._people.users.load(user_id, nonce) is None:
+            raise Unauthenticated("this account is deleted")
+        living = group or await self._groups.groups.load(group_id, nonce)
+        if living is None:
+            raise NotFound(f"no group {group_id}", field="group_id")
+        value = seat or await self._groups.seats.load((group_id, user_id), nonce)
+        assert value is not None, "every seat has a value"
+        standing = Standing.read(value)
+        if standing is None:
+            raise NotMember(f"you are no member of group {group_id}", field="group_id")
+        return living == QUIET, standing
+
 
 def _check_limit(answer: Answer) -> None:
     if answer.wait_ms:
         raise RateLimited("too many at once", retry_after_ms=answer.wait_ms)
+
+
+_FREE = {
+    f"{EXISTS}|{group}|{role:d}".encode(): role
+    for role in Role
+    for group in (OPEN, QUIET)
+    if group == OPEN or allowed("write_muted", role)
+}
+"""What the copies say of (sender, group, seat) when nothing is in the way."""
