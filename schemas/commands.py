@@ -6,7 +6,7 @@ The edge routes by it, the functions bind to it, `schemas.generate` documents it
 from dataclasses import dataclass, field
 from typing import Literal
 
-from schemas import auth, friends, groups, messages, presence, users
+from schemas import auth, conversations, friends, groups, messages, presence, users
 from schemas.errors import ErrorCode
 from schemas.types import Empty, Model
 
@@ -265,6 +265,59 @@ COMMANDS: tuple[Command, ...] = (
         messages.Synced,
         "What a device has missed in all its conversations",
         Route("POST", "/messages/sync"),
+    ),
+    Command(
+        "message.receipts",
+        "history",
+        conversations.ListReceipts,
+        conversations.Receipts,
+        "Who has read a message, and who has it",
+        Route("GET", "/messages/{msg_id}/receipts"),
+        errors=("not_found",),
+    ),
+    Command(
+        "message.edits",
+        "history",
+        conversations.ListEdits,
+        conversations.Edits,
+        "What a message was before it was edited",
+        Route("GET", "/messages/{msg_id}/edits"),
+        errors=("not_found",),
+    ),
+    Command(
+        "conversation.list",
+        "history",
+        conversations.ListConversations,
+        conversations.Conversations,
+        "One's own conversations",
+        Route("GET", "/conversations"),
+    ),
+    Command(
+        "conversation.update",
+        "history",
+        conversations.UpdateConversation,
+        conversations.ConversationState,
+        "Pin or mute a conversation, or keep a draft",
+        Route("PATCH", "/conversations/{conversation_id}"),
+        errors=("forbidden",),
+    ),
+    Command(
+        "conversation.clear",
+        "history",
+        conversations.ClearConversation,
+        conversations.ConversationState,
+        "Clear a conversation for oneself",
+        Route("POST", "/conversations/{conversation_id}/clear"),
+        errors=("forbidden",),
+    ),
+    Command(
+        "conversation.pins",
+        "history",
+        conversations.ListPins,
+        conversations.Pins,
+        "The pinned messages of a conversation",
+        Route("GET", "/conversations/{conversation_id}/pins"),
+        errors=("forbidden",),
     ),
     Command(
         "friend.apply",

@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal
 
 from msgspec import Meta
 
+from schemas.conversations import ConversationState
 from schemas.friends import Application, ApplicationId, Friend, FriendsVersion
 from schemas.groups import GroupApplication, GroupInfo, GroupMember, Version
 from schemas.messages import Emoji, Mention, Message, Reaction, Rev
@@ -115,6 +116,12 @@ class Delivered(Event):
     conversation_id: ConversationId
     user_id: UserId
     seq: Seq
+
+
+class ConversationChanged(ConversationState, Event):
+    """A conversation was pinned, muted, cleared or given a draft. Only to one's own devices, the asking one too."""
+
+    type: ClassVar[str] = "conversation"
 
 
 class Head(Event):
@@ -269,6 +276,7 @@ EVENTS: tuple[type[Event] | type[MessagePushed], ...] = (
     Pinned,
     Read,
     Delivered,
+    ConversationChanged,
     Head,
     Resync,
     Draining,

@@ -80,18 +80,38 @@ class SendMessage(Model):
 
     The same `client_msg_id` again in the same conversation is the same message: same answer,
     nothing sent twice; with another content it is a `conflict`.
+
+    With `forward_of` the message repeats that one: `msg_type`, `content`, `file_id` and `extra` are
+    taken from there. Otherwise there must be a `content`.
     """
 
     client_msg_id: ClientMsgId
-    content: Content
+    content: Annotated[
+        str,
+        Meta(
+            max_length=MAX_CONTENT,
+            description="The text; of other types their JSON in a string "
+            "(`ImageContent`, `FileContent`, `VoiceContent`, `VideoContent`).",
+        ),
+    ] = ""
     receiver_id: UserId | None = None
     group_id: GroupId | None = None
     conversation_id: ConversationId | None = None
     msg_type: MsgType = 1
-    reply_to: MsgId | None = None
+    reply_to: Annotated[MsgId, Meta(description="A message of the same conversation.")] | None = (
+        None
+    )
     mentions: Mentions = []
-    file_id: Token | None = None
+    file_id: (
+        Annotated[
+            Token, Meta(description="Of other types than text: the `file_id` of their content.")
+        ]
+        | None
+    ) = None
     extra: Extra = msgspec.UNSET
+    forward_of: Annotated[MsgId, Meta(description="A message that the sender may see.")] | None = (
+        None
+    )
 
 
 class MessageAck(Model):
@@ -215,7 +235,7 @@ class GetHistory(Model):
 
     Neither bound: the newest. `before_seq`: what is just older. `after_seq`: what is just newer.
     Both: the span between, from `after_seq`. `after_rev` also asks for the messages that changed
-    after it.
+    after it, and for read positions.
     """
 
     conversation_id: ConversationId
@@ -225,19 +245,53 @@ class GetHistory(Model):
     limit: Limit = 50
 
 
+class ReadState(Model):
+    """How far a member has read, and how far his devices have the messages."""
+
+    user_id: UserId
+    seq: Seq
+    delivered_seq: Seq = 0
+
+
 class History(Model):
-    """A page of a conversation, and how far the whole conversation is."""
+    """A page of a conversation, and how far the whole conversation is.
+
+    Ask again, from the last `seq` and with `upto_rev` as `after_rev`, while `has_more`.
+    """
 
     messages: Annotated[list[Message], Meta(description="Ascending by `seq`.")]
-    has_more: Annotated[bool, Meta(description="More messages follow in the direction of reading.")]
+    has_more: Annotated[
+        bool,
+        Meta(description="More messages follow in the direction of reading, or more changes."),
+    ]
     max_seq: Annotated[
-        Seq, Meta(description="`seq` of the conversation's newest message; 0: none.")
+        Seq, Meta(description="`seq` of the newest message that is there for the reader; 0: none.")
     ]
     changes: Annotated[
         list[Message],
-        Meta(description="What changed after `after_rev`, as it is now, ascending by `rev`."),
+        Meta(
+            description="What changed after `after_rev`, as it is now, ascending by `rev`; "
+            "each message once."
+        ),
     ]
     max_rev: Annotated[Rev, Meta(description="`rev` of the conversation's newest change; 0: none.")]
+    upto_rev: (
+        Annotated[
+            Rev, Meta(description="`changes` are complete up to here. Only if they were asked for.")
+        ]
+        | None
+    ) = None
+    first_seq: Annotated[
+        Seq,
+        Meta(description="Messages before it are not there for the reader: cleared, or too old."),
+    ] = 1
+    reads: Annotated[
+        list[ReadState],
+        Meta(
+            description="Read positions: of both members, in groups only one's own. "
+            "Only if changes were asked for."
+        ),
+    ] = []
 
 
 class Position(Model):
@@ -246,6 +300,12 @@ class Position(Model):
     conversation_id: ConversationId
     after_seq: Seq = 0
     after_rev: Rev = 0
+    read_seq: (
+        Annotated[
+            Seq, Meta(description="How far the device knows its user to have read, in groups.")
+        ]
+        | None
+    ) = None
 
 
 class Sync(Model):
@@ -266,20 +326,13 @@ class Sync(Model):
     limit: Limit = 50
 
 
-class SyncedConversation(Model):
-    """What is new in one conversation, ascending from the device's position."""
+class SyncedConversation(History, kw_only=True):
+    """What is new in one conversation, ascending from the device's position.
+
+    While `has_more`, `message.history` with `after_seq` and `after_rev` has the rest.
+    """
 
     conversation_id: ConversationId
-    messages: Annotated[list[Message], Meta(description="Ascending by `seq`.")]
-    has_more: Annotated[bool, Meta(description="`message.history` with `after_seq` has the rest.")]
-    max_seq: Annotated[
-        Seq, Meta(description="`seq` of the conversation's newest message; 0: none.")
-    ]
-    changes: Annotated[
-        list[Message],
-        Meta(description="What changed after `after_rev`, as it is now, ascending by `rev`."),
-    ]
-    max_rev: Annotated[Rev, Meta(description="`rev` of the conversation's newest change; 0: none.")]
 
 
 class Synced(Model):

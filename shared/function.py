@@ -63,15 +63,17 @@ class Outcome(msgspec.Struct, Generic[R], frozen=True):
 
 
 Handle = Callable[[Any, Context[Any]], Awaitable[Outcome[Any]]]
+Stats = Callable[[Any], dict[str, object]]
 
 
 @dataclass(frozen=True, slots=True)
 class Handler:
-    """One command with its coroutine and its decoder."""
+    """One command with its coroutine and its decoder. `stats`: numbers of its own for `$SRV.STATS`, from the deps."""
 
     command: Command
     handle: Handle
     decode: Callable[[bytes], Model]
+    stats: Stats | None = None
 
     @property
     def name(self) -> str:
@@ -105,10 +107,10 @@ class Function(Generic[D]):
     facts: tuple[FactHandler, ...] = ()
 
 
-def on(command_type: str, handle: Handle) -> Handler:
+def on(command_type: str, handle: Handle, stats: Stats | None = None) -> Handler:
     """Binds a coroutine to a command of the table."""
     command = BY_TYPE[command_type]
-    return Handler(command, handle, msgspec.json.Decoder(command.request).decode)
+    return Handler(command, handle, msgspec.json.Decoder(command.request).decode, stats)
 
 
 def on_fact(fact: type[Fact], handle: Handle) -> FactHandler:

@@ -37,6 +37,11 @@ def key_of(conversation_id: str) -> str:
     return f"im:hot:{conversation_id}"
 
 
+def fresh_key(user_id: int) -> str:
+    """The Redis key of a user's conversations that begun a moment ago: they may not be stored yet."""
+    return f"im:fresh:{user_id}"
+
+
 Messages = Mapping[str, Sequence[tuple[int, bytes]]]
 """conversation_id → (seq, JSON) of messages, ascending."""
 

@@ -1,21 +1,62 @@
-"""`history`: pages of a conversation, and what a device has missed."""
+"""`history`: pages of a conversation, what a device has missed, and the conversation list."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from functions.history import listing, receipts
+from functions.history.book import SqlBook
 from functions.history.cache import HotCache
+from functions.history.changes import SqlChanges
 from functions.history.handler import Deps, history, sync
 from functions.history.pages import Pages
+from functions.history.shelf import SqlShelf
 from functions.history.store import SqlArchive
+from functions.history.tail import Tails
 from shared.function import Function, on
+from shared.lookup import Messages
 from shared.resources import Resources
 
 
+class All(Deps, frozen=True):
+    """What all handlers of the function need."""
+
+    listing: listing.Deps
+    receipts: receipts.Deps
+    rates: Pages
+
+
+def hits(deps: All) -> dict[str, object]:
+    """How many pages came out of the hot cache, for `$SRV.STATS`."""
+    return {"cache_hits": deps.rates.hits, "cache_misses": deps.rates.misses}
+
+
 @asynccontextmanager
-async def lifespan(resources: Resources) -> AsyncIterator[Deps]:
+async def lifespan(resources: Resources) -> AsyncIterator[All]:
     """Opens the hot cache and the archive behind it."""
-    archive = SqlArchive(resources.engine())
-    yield Deps(Pages(HotCache(resources.redis()), archive), archive)
+    engine = resources.engine()
+    archive = SqlArchive(engine)
+    pages = Pages(HotCache(resources.redis()), archive)
+    yield All(
+        pages,
+        archive,
+        SqlChanges(engine, archive),
+        listing.Deps(SqlShelf(engine), Tails(resources.redis())),
+        receipts.Deps(Messages(engine), archive, SqlBook(engine)),
+        pages,
+    )
 
 
-function = Function("history", (on("message.history", history), on("message.sync", sync)), lifespan)
+function = Function(
+    "history",
+    (
+        on("message.history", history, hits),
+        on("message.sync", sync),
+        on("message.receipts", receipts.receipts),
+        on("message.edits", receipts.edits),
+        on("conversation.list", listing.list_conversations),
+        on("conversation.update", listing.update),
+        on("conversation.clear", listing.clear),
+        on("conversation.pins", receipts.pins),
+    ),
+    lifespan,
+)

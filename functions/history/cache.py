@@ -58,7 +58,7 @@ class HotCache:
         """See `pages.Cache.read`."""
         return self._asks.ask((conversation_id, bounds))
 
-    async def repair(self, conversation_id: str, messages: Mapping[int, bytes]) -> None:
+    async def repair(self, conversation_id: str, messages: Mapping[int, bytes], _rev: int) -> None:
         """See `pages.Cache.repair`. The script leaves alone what is there: that is the same or newer."""
         if not messages:
             return

@@ -1,42 +1,32 @@
-"""`message.history` and `message.sync`: which span of `seq` is meant, and may the asker see it."""
+"""`message.history` and `message.sync`: which messages and changes are meant, and may the asker see them."""
 
-from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+import asyncio
+from collections.abc import Iterable, Sequence
+from typing import Protocol
 
 import msgspec
 
-from functions.history.span import Bounds, Span
-from schemas.messages import GetHistory, Sync
+from functions.history.changes import ChangeReader, Changes
+from functions.history.pages import MAX_ANSWER, Page
+from functions.history.span import Bounds
+from functions.history.view import View, check_private
+from schemas.messages import GetHistory, Position, ReadState, Sync
 from schemas.types import Model
-from shared.errors import Forbidden
 from shared.function import Context, Outcome
-from shared.ids import members_of_private
 
 MAX_POSITIONS = 500
-
-
-class Head(NamedTuple):
-    """A conversation's newest numbers; 0, 0 if it has no message yet."""
-
-    seq: int
-    rev: int
-
-
-class Page(NamedTuple):
-    """Messages as JSON, ascending and without gaps."""
-
-    messages: list[bytes]
-    span: Span
+AT_ONCE = 16
+"""Conversations of one sync that are read at the same time."""
 
 
 class PageReader(Protocol):
-    """Reads pages by `seq`; fewer messages than asked for if they would be too large for one answer."""
+    """Reads pages by `seq`; see `pages.Pages`."""
 
-    async def newest(self, conversation_id: str, bounds: Bounds) -> tuple[Head, Page]:
-        """The newest numbers, and the page that the bounds mean by them. Raises: Unavailable."""
+    async def newest(self, user_id: int, conversation_id: str, bounds: Bounds) -> tuple[View, Page]:
+        """A member's view, and the page that the bounds mean by it. Raises: Forbidden, Unavailable."""
 
-    async def after(self, conversation_id: str, bounds: Bounds, newest: int) -> Page:
-        """The page that the bounds mean in a conversation whose newest message is known. Raises: Unavailable."""
+    async def after(self, conversation_id: str, bounds: Bounds, view: View) -> Page:
+        """The page that the bounds mean in a conversation whose view is known. Raises: Unavailable."""
 
 
 class Conversations(Protocol):
@@ -44,18 +34,16 @@ class Conversations(Protocol):
 
     async def of_user(
         self, user_id: int, after: str, upto: str | None, limit: int
-    ) -> Sequence[tuple[str, int, int]]:
-        """(conversation_id, max_seq, max_rev) in order of their ids, after one id and up to another.
-
-        Raises: Unavailable.
-        """
+    ) -> Sequence[tuple[str, View]]:
+        """In order of their ids, after one id and up to another. Raises: Unavailable."""
 
 
 class Deps(msgspec.Struct, frozen=True):
-    """What `history` needs."""
+    """What `history` and `sync` need."""
 
     pages: PageReader
     conversations: Conversations
+    changes: ChangeReader
 
 
 class HistoryPage(Model):
@@ -66,6 +54,9 @@ class HistoryPage(Model):
     max_seq: int
     changes: list[msgspec.Raw]
     max_rev: int
+    upto_rev: int | None = None
+    first_seq: int = 1
+    reads: list[ReadState] = []
 
 
 class SyncedPage(HistoryPage, kw_only=True):
@@ -83,56 +74,107 @@ class SyncedPages(Model):
 
 async def history(cmd: GetHistory, ctx: Context[Deps]) -> Outcome[HistoryPage]:
     """One page. Since `seq` has no gaps, the request's bounds and the newest `seq` name it exactly."""
-    pair = members_of_private(cmd.conversation_id)
-    if pair is None or ctx.user_id not in pair:
-        raise Forbidden("not your conversation", field="conversation_id")
+    conversation_id = cmd.conversation_id
+    check_private(ctx.user_id, conversation_id)
     bounds = Bounds(cmd.after_seq, cmd.before_seq, cmd.limit)
-    head, page = await ctx.deps.pages.newest(cmd.conversation_id, bounds)
-    end = head.seq if cmd.before_seq is None else min(head.seq, cmd.before_seq - 1)
-    more = page.span.first > 1 if page.span.newest_first else page.span.last < end
-    return Outcome(HistoryPage(_raw(page), more and end > 0, head.seq, [], head.rev))
+    view, page = await ctx.deps.pages.newest(ctx.user_id, conversation_id, bounds)
+    low, newest = view.mine.low, view.mine.upto(view.head.seq)
+    end = newest if cmd.before_seq is None else min(newest, cmd.before_seq - 1)
+    more = page.span.first > low + 1 if page.span.newest_first else page.span.last < end
+    reply = HistoryPage(
+        _raw(page.messages), more and end > low, newest, [], view.head.rev, first_seq=low + 1
+    )
+    if cmd.after_rev is not None:
+        # After the messages: what changes in between is among the changes then.
+        changes = await ctx.deps.changes.changes(
+            conversation_id, view.mine, cmd.after_rev, cmd.limit
+        )
+        reads = await ctx.deps.changes.reads(ctx.user_id, [conversation_id])
+        _add(reply, changes, reads.get(conversation_id, []))
+    return Outcome(reply)
 
 
 async def sync(cmd: Sync, ctx: Context[Deps]) -> Outcome[SyncedPages]:
-    """One page of conversations with something new, each with its first messages after the device's position."""
+    """One page of conversations with something new, each with its first messages and changes after the position."""
     known = {p.conversation_id: p for p in cmd.positions}
-    after = cmd.cursor or ""
     # A device with more conversations than it may name names the next ones in order: those behind the last named
     # belong to the next page, else they would be sent from their beginning.
     upto = max(known) if len(known) >= MAX_POSITIONS else None
+    after = cmd.cursor or ""
     found = await ctx.deps.conversations.of_user(ctx.user_id, after, upto, cmd.limit + 1)
+    cursor = found[cmd.limit - 1][0] if len(found) > cmd.limit else upto
+    new = [
+        (conversation_id, view, known.get(conversation_id))
+        for conversation_id, view in found[: cmd.limit]
+        if _is_behind(known.get(conversation_id), view)
+    ]
+    reads = await ctx.deps.changes.reads(
+        ctx.user_id, [conversation_id for conversation_id, *_ in new]
+    )
     synced: list[SyncedPage] = []
-    size, cursor = 0, after
-    for conversation_id, seq, rev in found[: cmd.limit]:
-        position = known.get(conversation_id)
-        after_seq = position.after_seq if position else 0
-        after_rev = position.after_rev if position else 0
-        if seq > after_seq or rev > after_rev:
-            page = await ctx.deps.pages.after(
-                conversation_id, Bounds(after_seq, None, cmd.limit), seq
-            )
-            size += sum(map(len, page.messages))
+    size = 0
+    for i in range(0, len(new), AT_ONCE):
+        for page in await asyncio.gather(
+            *(_catch_up(ctx.deps, *which, cmd.limit) for which in new[i : i + AT_ONCE])
+        ):
+            size += _size(page.messages) + _size(page.changes)
             if synced and size > MAX_ANSWER:
-                return Outcome(SyncedPages(synced, cursor))
-            synced.append(
-                SyncedPage(
-                    _raw(page),
-                    page.span.last < seq,
-                    seq,
-                    [],
-                    rev,
-                    conversation_id=conversation_id,
-                )
-            )
-        cursor = conversation_id
-    if len(found) <= cmd.limit:
-        return Outcome(SyncedPages(synced, upto))
+                return Outcome(SyncedPages(synced, synced[-1].conversation_id))
+            page.reads = reads.get(page.conversation_id, [])
+            synced.append(page)
     return Outcome(SyncedPages(synced, cursor))
 
 
-MAX_ANSWER = 512 << 10
-"""Most bytes of messages in one answer: NATS carries 1 MiB."""
+def _is_behind(position: Position | None, view: View) -> bool:
+    """Whether a device at this position has something to get."""
+    head, mine = view
+    if position is None:
+        return head.seq > 0
+    return (
+        mine.upto(head.seq) > position.after_seq
+        or head.rev > position.after_rev
+        or (position.read_seq is not None and mine.read_seq > position.read_seq)
+    )
 
 
-def _raw(page: Page) -> list[msgspec.Raw]:
-    return [msgspec.Raw(m) for m in page.messages]
+async def _catch_up(
+    deps: Deps, conversation_id: str, view: View, position: Position | None, limit: int
+) -> SyncedPage:
+    """A conversation from a position on. Without one it begins at its start, and then nothing is known that could have
+    changed.
+    """
+    head, mine = view
+    after_seq = position.after_seq if position else 0
+    page = await deps.pages.after(conversation_id, Bounds(after_seq, None, limit), view)
+    newest = mine.upto(head.seq)
+    reply = SyncedPage(
+        _raw(page.messages),
+        page.span.last < newest,
+        newest,
+        [],
+        head.rev,
+        upto_rev=head.rev,
+        first_seq=mine.low + 1,
+        conversation_id=conversation_id,
+    )
+    if position is not None and head.rev > position.after_rev:
+        _add(
+            reply, await deps.changes.changes(conversation_id, mine, position.after_rev, limit), []
+        )
+    return reply
+
+
+def _add(reply: HistoryPage, changes: Changes, reads: list[ReadState]) -> None:
+    reply.changes = _raw(changes.messages)
+    reply.upto_rev = changes.upto
+    reply.max_rev = max(reply.max_rev, changes.rev)
+    reply.has_more = reply.has_more or changes.upto < changes.rev
+    reply.reads = reads
+
+
+def _raw(messages: Iterable[bytes]) -> list[msgspec.Raw]:
+    return [msgspec.Raw(m) for m in messages]
+
+
+def _size(messages: list[msgspec.Raw]) -> int:
+    return sum(len(bytes(m)) for m in messages)

@@ -3,16 +3,36 @@
 from collections.abc import Awaitable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
-from functions.history.handler import MAX_ANSWER, Head, Page
 from functions.history.span import Bounds, Span, span_of
+from functions.history.view import View, known
 from shared.errors import Unavailable
+
+MAX_ANSWER = 512 << 10
+"""Most bytes of messages in one answer: NATS carries 1 MiB."""
+
+
+class Page(NamedTuple):
+    """Messages as JSON, ascending and without gaps."""
+
+    messages: list[bytes]
+    span: Span
 
 
 class Window(NamedTuple):
-    """What the cache has: its newest `seq`, and the messages that the bounds mean by that; none unless it has all."""
+    """What the cache has: its newest `seq`, the messages that the bounds mean by that (none unless it has all), and
+    the `rev` up to which these are right.
+    """
 
     newest: int
     messages: Sequence[bytes]
+    rev: int = 0
+
+
+class Stored(NamedTuple):
+    """(seq, message) as they are stored, ascending, and the conversation's `message_rev` at that moment."""
+
+    messages: Sequence[tuple[int, bytes]]
+    rev: int
 
 
 class Cache(Protocol):
@@ -21,24 +41,25 @@ class Cache(Protocol):
     def read(self, conversation_id: str, bounds: Bounds) -> Awaitable[Window]:
         """What it has of a page; under way as soon as this is called."""
 
-    async def repair(self, conversation_id: str, messages: Mapping[int, bytes]) -> None:
-        """Adds what was read from the archive, never over something newer."""
+    async def repair(self, conversation_id: str, messages: Mapping[int, bytes], rev: int) -> None:
+        """Adds what was read from the archive as of `rev`, never over something newer."""
 
 
 class Archive(Protocol):
     """All messages, in SQL."""
 
-    def head(self, conversation_id: str) -> Awaitable[Head]:
-        """The newest numbers that are stored; under way as soon as this is called. Raises: Unavailable."""
+    def view(self, user_id: int, conversation_id: str) -> Awaitable[View | None]:
+        """See `view.Views`; under way as soon as this is called. Raises: Unavailable."""
 
-    async def read(
-        self, conversation_id: str, first: int, last: int
-    ) -> Sequence[tuple[int, bytes]]:
-        """(seq, message) between two `seq`, both included, ascending. Raises: Unavailable."""
+    async def read(self, conversation_id: str, first: int, last: int) -> Stored:
+        """Messages between two `seq`, both included. Raises: Unavailable."""
 
 
 class Pages:
-    """Implements `handler.PageReader`. `hits` and `misses` count pages."""
+    """Reads pages by `seq`; fewer messages than asked for if they would be too large for one answer.
+
+    `hits` and `misses` count pages.
+    """
 
     def __init__(self, cache: Cache, archive: Archive) -> None:
         self.hits = 0
@@ -46,46 +67,59 @@ class Pages:
         self._cache = cache
         self._archive = archive
 
-    async def newest(self, conversation_id: str, bounds: Bounds) -> tuple[Head, Page]:
-        """See `handler.PageReader.newest`.
+    async def newest(self, user_id: int, conversation_id: str, bounds: Bounds) -> tuple[View, Page]:
+        """A member's view, with the newest numbers known, and the page that the bounds mean by them.
 
         The cache may be ahead of the archive, since messages are cached before they are stored; where it is behind it
         has lost something, and only the archive's numbers count.
+
+        Raises: Forbidden if he is no member; Unavailable.
         """
         in_cache = self._cache.read(conversation_id, bounds)
-        in_archive = self._archive.head(conversation_id)
-        window, stored = await in_cache, await in_archive
-        head = Head(max(stored.seq, window.newest), stored.rev)
-        return head, await self._page(conversation_id, bounds, head.seq, window, stored.seq)
+        in_archive = self._archive.view(user_id, conversation_id)
+        window, found = await in_cache, await in_archive
+        stored, mine = known(found, conversation_id)
+        view = View(stored._replace(seq=max(stored.seq, window.newest)), mine)
+        narrow = mine.narrow(bounds)
+        if narrow != bounds:
+            window = await self._cache.read(conversation_id, narrow)
+        return view, await self._page(conversation_id, narrow, view, window, stored.seq)
 
-    async def after(self, conversation_id: str, bounds: Bounds, newest: int) -> Page:
-        """See `handler.PageReader.after`."""
+    async def after(self, conversation_id: str, bounds: Bounds, view: View) -> Page:
+        """The page that the bounds mean in a conversation whose view is known. Raises: Unavailable."""
+        bounds = view.mine.narrow(bounds)
         window = await self._cache.read(conversation_id, bounds)
-        return await self._page(conversation_id, bounds, newest, window, newest)
+        return await self._page(conversation_id, bounds, view, window, view.head.seq)
 
     async def _page(
-        self, conversation_id: str, bounds: Bounds, newest: int, window: Window, stored: int
+        self, conversation_id: str, bounds: Bounds, view: View, window: Window, stored: int
     ) -> Page:
-        span = span_of(bounds, newest)
+        low = view.mine.low
+        span = span_of(bounds, view.head.seq, low)
         if span.last < span.first:
             return Page([], span)
-        found: Sequence[tuple[int, bytes]]
-        if window.messages and span_of(bounds, window.newest) == span:
+        if (
+            window.messages
+            and window.rev >= view.head.message_rev
+            and span_of(bounds, window.newest, low) == span
+        ):
             self.hits += 1
-            if sum(map(len, window.messages)) <= MAX_ANSWER:
-                return Page(list(window.messages), span)
-            found = list(enumerate(window.messages, span.first))
-        else:
-            self.misses += 1
-            found = await self._archive.read(conversation_id, span.first, span.last)
-            if span.newest_first and (not found or found[-1][0] < span.last):
-                # The newest are on their way into the archive, and the cache has lost some of them: the page is as of
-                # what is stored, and `max_seq` says that there is more.
-                if not found and not stored:
-                    raise Unavailable("the first messages are on their way into the archive")
-                span = span_of(bounds, found[-1][0] if found else stored)
-                found = await self._archive.read(conversation_id, span.first, span.last)
-            await self._cache.repair(conversation_id, dict(found))
+            messages = window.messages[
+                -(span.last - span.first + 1) :
+            ]  # without what he may not see
+            if sum(map(len, messages)) <= MAX_ANSWER:
+                return Page(list(messages), span)
+            return _cut(list(enumerate(messages, span.first)), span.newest_first)
+        self.misses += 1
+        found, rev = await self._archive.read(conversation_id, span.first, span.last)
+        if span.newest_first and (not found or found[-1][0] < span.last):
+            # The newest are on their way into the archive, and the cache has lost some of them: the page is as of
+            # what is stored, and `max_seq` says that there is more.
+            if not found and not stored:
+                raise Unavailable("the first messages are on their way into the archive")
+            span = span_of(bounds, found[-1][0] if found else stored, low)
+            found, rev = await self._archive.read(conversation_id, span.first, span.last)
+        await self._cache.repair(conversation_id, dict(found), rev)
         return _cut(found, span.newest_first)
 
 

@@ -22,9 +22,10 @@ class Span(NamedTuple):
     newest_first: bool
 
 
-def span_of(bounds: Bounds, newest: int) -> Span:
-    """What the bounds mean in a conversation whose newest message is `newest`."""
+def span_of(bounds: Bounds, newest: int, low: int = 0) -> Span:
+    """What the bounds mean in a conversation whose newest message is `newest`, for one who sees those after `low`."""
     last = newest if bounds.before is None else min(newest, bounds.before - 1)
     if bounds.after is not None:
-        return Span(bounds.after + 1, min(last, bounds.after + bounds.limit), newest_first=False)
-    return Span(max(1, last - bounds.limit + 1), last, newest_first=True)
+        after = max(bounds.after, low)
+        return Span(after + 1, min(last, after + bounds.limit), newest_first=False)
+    return Span(max(low + 1, last - bounds.limit + 1), last, newest_first=True)

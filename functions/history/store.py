@@ -1,101 +1,126 @@
-"""The archive in SQL: heads of conversations (coalesced), and messages out of the monthly tables."""
+"""The archive in SQL: what users see of conversations (coalesced), and messages out of the monthly tables."""
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Iterable, Sequence
+from typing import Any
 
 import msgspec
 from sqlalchemy import Row, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from functions.history.handler import Head
+from functions.history.pages import Stored
+from functions.history.view import Head, Mine, View
 from schemas.messages import Message, Origin, Reaction
 from shared import tables
-from shared.adapters.sql import reading
+from shared.adapters.bulk import literals
+from shared.adapters.sql import reading, snapshot
 from shared.coalesce import Coalescer
 from shared.ids import snowflake_ms
 
+_HEAD, _MINE, _MONTH = (
+    tables.conversation.c,
+    tables.user_conversation.c,
+    tables.conversation_month.c,
+)
+_VIEWS = select(
+    _HEAD.conversation_id,
+    _HEAD.max_seq,
+    _HEAD.max_rev,
+    _HEAD.message_rev,
+    _MINE.user_id,
+    _MINE.read_seq,
+    _MINE.delivered_seq,
+    _MINE.from_seq,
+    _MINE.until_seq,
+    _MINE.cleared_seq,
+).join_from(
+    tables.user_conversation,
+    tables.conversation,
+    _MINE.conversation_id == _HEAD.conversation_id,
+)
+
+Key = tuple[int, str]
+"""user_id, conversation_id."""
+
 
 class SqlArchive:
-    """Implements `pages.Archive` and `handler.Conversations`."""
+    """Implements `pages.Archive` and `sync.Conversations`."""
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
-        self._heads = Coalescer(self._read_heads)
+        self._views_of = str(_VIEWS.compile(dialect=engine.dialect))
+        self._views: Coalescer[Key, View | None] = Coalescer(self.views)
 
-    def head(self, conversation_id: str) -> Awaitable[Head]:
-        """See `pages.Archive.head`: one query for all that ask at the same time."""
-        return self._heads.ask(conversation_id)
+    def view(self, user_id: int, conversation_id: str) -> Awaitable[View | None]:
+        """See `view.Views.view`."""
+        return self._views.ask((user_id, conversation_id))
 
-    async def read(
-        self, conversation_id: str, first: int, last: int
-    ) -> Sequence[tuple[int, bytes]]:
+    async def read(self, conversation_id: str, first: int, last: int) -> Stored:
         """See `pages.Archive.read`. Only the months that hold the span are read."""
-        month_of = tables.conversation_month.c
+        of_months = (
+            select(_MONTH.month, _MONTH.first_seq, _HEAD.message_rev)
+            .join_from(
+                tables.conversation_month,
+                tables.conversation,
+                _MONTH.conversation_id == _HEAD.conversation_id,
+            )
+            .where(_MONTH.conversation_id == conversation_id, _MONTH.first_seq <= last)
+            .order_by(_MONTH.month)
+        )
         found: list[tuple[int, bytes]] = []
-        with reading():
-            async with self._engine.connect() as connection:
-                months = (
-                    await connection.execute(
-                        select(month_of.month, month_of.first_seq)
-                        .where(
-                            month_of.conversation_id == conversation_id,
-                            month_of.first_seq <= last,
-                        )
-                        .order_by(month_of.month)
+        async with snapshot(self._engine) as connection:
+            months = (await connection.execute(of_months)).all()
+            for i, (month, _, _) in enumerate(months):
+                if i + 1 < len(months) and months[i + 1].first_seq <= first:
+                    continue  # the span begins in a later month
+                table = tables.message_table(month)
+                rows = await connection.execute(
+                    select(table)
+                    .where(
+                        table.c.conversation_id == conversation_id,
+                        table.c.seq.between(first, last),
                     )
-                ).all()
-                for i, (month, _) in enumerate(months):
-                    if i + 1 < len(months) and months[i + 1].first_seq <= first:
-                        continue  # the span begins in a later month
-                    table = tables.message_table(month)
-                    rows = await connection.execute(
-                        select(table)
-                        .where(
-                            table.c.conversation_id == conversation_id,
-                            table.c.seq.between(first, last),
-                        )
-                        .order_by(table.c.seq)
-                    )
-                    found += [(row.seq, encode(row)) for row in rows]
-        return found
+                    .order_by(table.c.seq)
+                )
+                found += [(row.seq, encode(row)) for row in rows]
+        return Stored(found, months[0].message_rev if months else 0)
 
     async def of_user(
         self, user_id: int, after: str, upto: str | None, limit: int
-    ) -> Sequence[tuple[str, int, int]]:
-        """See `handler.Conversations.of_user`."""
-        mine, heads = tables.user_conversation.c, tables.conversation.c
+    ) -> Sequence[tuple[str, View]]:
+        """See `sync.Conversations.of_user`."""
         query = (
-            select(heads.conversation_id, heads.max_seq, heads.max_rev)
-            .join_from(
-                tables.user_conversation,
-                tables.conversation,
-                mine.conversation_id == heads.conversation_id,
-            )
-            .where(mine.user_id == user_id, mine.conversation_id > after)
-            .order_by(mine.conversation_id)
+            _VIEWS.where(_MINE.user_id == user_id, _MINE.conversation_id > after)
+            .order_by(_MINE.conversation_id)
             .limit(limit)
         )
         if upto is not None:
-            query = query.where(mine.conversation_id <= upto)
+            query = query.where(_MINE.conversation_id <= upto)
         with reading():
             async with self._engine.connect() as connection:
                 return [
-                    (row.conversation_id, row.max_seq, row.max_rev)
-                    for row in await connection.execute(query)
+                    (row.conversation_id, _view(row)) for row in await connection.execute(query)
                 ]
 
-    async def _read_heads(self, conversations: list[str]) -> Sequence[Head]:
-        c = tables.conversation.c
-        query = select(c.conversation_id, c.max_seq, c.max_rev).where(
-            c.conversation_id.in_(set(conversations))
+    async def views(self, keys: Iterable[Key]) -> Sequence[View | None]:
+        """Views of many users at once. Raises: Unavailable."""
+        wanted = list(keys)
+        # Literals: with hundreds of parameters SQLAlchemy's own way costs more than the query.
+        where = " OR ".join(
+            f"({_MINE.user_id}={user_id} AND {_MINE.conversation_id}={literals([conversation_id])})"
+            for user_id, conversation_id in dict.fromkeys(wanted)
         )
+        if not where:
+            return []
         with reading():
             async with self._engine.connect() as connection:
-                found = (await connection.execute(query)).all()
-        heads = {conversation_id: Head(seq, rev) for conversation_id, seq, rev in found}
-        return [heads.get(conversation_id, Head(0, 0)) for conversation_id in conversations]
+                rows = await connection.exec_driver_sql(
+                    f"{self._views_of} WHERE {where}", execution_options={"no_parameters": True}
+                )
+                found = {(row.user_id, row.conversation_id): _view(row) for row in rows}
+        return [found.get(key) for key in wanted]
 
 
-def encode(row: Row[tuple[object, ...]]) -> bytes:
+def encode(row: Row[tuple[Any, ...]]) -> bytes:
     """A row as the JSON of schemas.messages.Message, byte for byte as the timeline has pushed it."""
     return msgspec.json.encode(
         Message(
@@ -122,4 +147,11 @@ def encode(row: Row[tuple[object, ...]]) -> bytes:
             else [],
             pinned=bool(row.pinned),
         )
+    )
+
+
+def _view(row: Any) -> View:
+    return View(
+        Head(row.max_seq, row.max_rev, row.message_rev),
+        Mine(row.read_seq, row.delivered_seq, row.from_seq, row.until_seq, row.cleared_seq),
     )

@@ -1,18 +1,27 @@
 """`message.send`: whose conversation is it, may he, and is it well-formed; then it is a record for the log."""
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 
-from schemas.messages import MessageAck, SendMessage
+from schemas.contents import TEXT
+from schemas.messages import MessageAck, Origin, SendMessage
 from schemas.records import SendRequested
-from schemas.types import MAX_EXTRA
+from schemas.types import MAX_EXTRA, Extra
+from shared.contents import check_content, check_json
 from shared.errors import BadRequest, Forbidden, TooLarge
 from shared.function import Context, Outcome
 from shared.ids import members_of_private, private_conversation
 
-MAX_DEPTH = 64
-"""Deepest nesting of `extra`; some parsers give up at 100."""
+
+class Body(NamedTuple):
+    """What a message says. `forward`: the message that it repeats."""
+
+    msg_type: int
+    content: str
+    file_id: str | None
+    extra: Extra
+    forward: Origin | None = None
 
 
 class Admission(Protocol):
@@ -22,56 +31,68 @@ class Admission(Protocol):
         """Raises: RateLimited, Unauthenticated, NotFound, Blocked, NotFriend, Unavailable."""
 
 
+class Sources(Protocol):
+    """Knows the messages that a new one may refer to."""
+
+    async def check_quoted(self, msg_id: str, conversation_id: str) -> None:
+        """Raises: NotFound unless it is a message of this conversation; Unavailable."""
+
+    async def forwarded(self, msg_id: str, user_id: int) -> Body:
+        """What a message says that this user forwards.
+
+        Raises: NotFound if it is not there for him, or recalled; BadRequest if it is the server's own; Unavailable.
+        """
+
+
 class Deps(msgspec.Struct, frozen=True):
     """What `send` needs."""
 
     gate: Admission
+    sources: Sources
 
 
 async def send(cmd: SendMessage, ctx: Context[Deps]) -> Outcome[MessageAck]:
     """Checks and appends; the answer comes from the timeline once the record is committed and numbered."""
     receiver = _receiver(cmd, ctx.user_id)
-    extra = cmd.extra
-    if isinstance(extra, msgspec.Raw):
-        _check_extra(bytes(extra))
+    conversation_id = private_conversation(ctx.user_id, receiver)
+    body = _body(cmd) if cmd.forward_of is None else None
     await ctx.deps.gate.private(ctx.user_id, receiver)
+    if cmd.reply_to is not None:
+        await ctx.deps.sources.check_quoted(cmd.reply_to, conversation_id)
+    if body is None:
+        assert cmd.forward_of is not None
+        body = await ctx.deps.sources.forwarded(cmd.forward_of, ctx.user_id)
     record = SendRequested(
-        conversation_id=private_conversation(ctx.user_id, receiver),
+        conversation_id=conversation_id,
         user_id=ctx.user_id,
         at=ctx.at,
         reply=ctx.reply,
         conn=ctx.conn,
         trace=ctx.traceparent,
         client_msg_id=cmd.client_msg_id,
-        msg_type=cmd.msg_type,
-        content=cmd.content,
+        msg_type=body.msg_type,
+        content=body.content,
         receiver_id=receiver,
         reply_to=cmd.reply_to,
         mentions=cmd.mentions,
-        file_id=cmd.file_id,
-        extra=extra,
+        file_id=body.file_id,
+        extra=body.extra,
+        forward=body.forward,
     )
     return Outcome(None, requests=(record,))
 
 
-def _check_extra(extra: bytes) -> None:
-    """It is passed on unread: whatever a strict reader stumbles over would cut its receivers off."""
-    if len(extra) > MAX_EXTRA:
-        raise TooLarge(f"extra is longer than {MAX_EXTRA} bytes", field="extra")
-    try:
-        if _depth(msgspec.json.decode(extra)) > MAX_DEPTH:
-            raise BadRequest(f"extra is nested deeper than {MAX_DEPTH} levels", field="extra")
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise BadRequest(f"extra is not valid JSON: {error}", field="extra") from None
-
-
-def _depth(value: object) -> int:
-    """Levels of arrays and objects in a decoded JSON value."""
-    if isinstance(value, dict):
-        return 1 + max(map(_depth, value.values()), default=0)
-    if isinstance(value, list):
-        return 1 + max(map(_depth, value), default=0)
-    return 0
+def _body(cmd: SendMessage) -> Body:
+    """What the command itself says, checked. Raises: BadRequest, TooLarge."""
+    content, file_id, extra = cmd.content, cmd.file_id, cmd.extra
+    if cmd.msg_type != TEXT or not content:
+        file_id = check_content(cmd.msg_type, content, file_id)
+    if isinstance(extra, msgspec.Raw):
+        raw = bytes(extra)
+        if len(raw) > MAX_EXTRA:
+            raise TooLarge(f"extra is longer than {MAX_EXTRA} bytes", field="extra")
+        check_json(raw, "extra")
+    return Body(cmd.msg_type, content, file_id, extra)
 
 
 def _receiver(cmd: SendMessage, sender: int) -> int:

@@ -7,6 +7,7 @@ import msgspec
 from schemas import (
     auth,
     contents,
+    conversations,
     errors,
     events,
     facts,
@@ -64,7 +65,24 @@ _asked: dict[str, Any] = {
     "conn": "c4kQ2mXv",
 }
 _position = messages.Position(CONVERSATION, after_seq=41)
-_synced = messages.SyncedConversation(CONVERSATION, **_page)
+_reads = [messages.ReadState(7, 42, 42), messages.ReadState(8, 40, 42)]
+_synced = messages.SyncedConversation(
+    **_page, upto_rev=0, reads=_reads, conversation_id=CONVERSATION
+)
+_state: dict[str, Any] = {
+    "conversation_id": CONVERSATION,
+    "unread": 2,
+    "mentions": 0,
+    "max_seq": 42,
+    "max_rev": 4,
+    "read_seq": 40,
+    "cleared_seq": 0,
+    "pinned": True,
+    "muted": False,
+    "draft": "Hello B",
+}
+_summary = conversations.ConversationSummary(**_state, last_message=messages.Message(**_message))
+_pin = conversations.PinnedMessage(messages.Message(**_message | {"pinned": True}), 8, NOW)
 _memberships = internal.UserMemberships(7, [internal.Membership(5, 17)])
 
 _application = friends.Application(
@@ -135,6 +153,19 @@ EXAMPLES: tuple[Model, ...] = (
     messages.Sync([_position]),
     _synced,
     messages.Synced([_synced], None),
+    conversations.ListConversations(limit=20),
+    _summary,
+    conversations.Conversations([_summary], None),
+    conversations.UpdateConversation(CONVERSATION, pinned=True, draft="Hello B"),
+    conversations.ConversationState(**_state),
+    conversations.ClearConversation(CONVERSATION, upto_seq=40),
+    conversations.ListReceipts(_message["msg_id"]),
+    conversations.Receipts([], [conversations.Receipt(8)], 0, 1, None),
+    conversations.ListEdits(_message["msg_id"]),
+    conversations.Edits([conversations.Edit(1, "Hello Bob", NOW + 60_000)]),
+    conversations.ListPins(CONVERSATION),
+    _pin,
+    conversations.Pins([_pin], None),
     events.Ready(7, "c4kQ2mXv", 25),
     events.MessagePushed(**_message),
     events.Recalled(**_named, rev=3, user_id=7, timestamp=NOW + 90_000),
@@ -145,6 +176,7 @@ EXAMPLES: tuple[Model, ...] = (
     events.Pinned(**_named, rev=2, user_id=8, remove=False),
     events.Read(CONVERSATION, 8, 42, 4),
     events.Delivered(CONVERSATION, 8, 42),
+    events.ConversationChanged(**_state),
     events.Head(CONVERSATION, 42, 4),
     events.Resync(),
     events.Draining(),

@@ -31,10 +31,11 @@ Returns the answer, or None if the reader of the log will answer. Raises: AppErr
 
 @dataclass(slots=True)
 class Endpoint:
-    """One command's numbers, as `$SRV.STATS` reports them."""
+    """One command's numbers, as `$SRV.STATS` reports them. `deps`: of its function, if that is in this process."""
 
     handler: Handler
     queue: str
+    deps: object = None
     requests: int = 0
     errors: int = 0
     last_error: str = ""
@@ -133,6 +134,7 @@ class Service:
                     "processing_time": e.processing_ns,
                     "average_processing_time": e.processing_ns // max(e.requests, 1),
                 }
+                | ({"data": e.handler.stats(e.deps)} if e.handler.stats and e.deps else {})
                 for e in self.endpoints
             ],
         }

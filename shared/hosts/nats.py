@@ -75,7 +75,7 @@ class Host:
         """Subscribes to the commands of `function`; returns when they are live."""
         service = Service(
             function,
-            [Endpoint(handler, function.name) for handler in function.handlers],
+            [Endpoint(handler, function.name, deps) for handler in function.handlers],
         )
         for endpoint in service.endpoints:
             subject = subjects.commands_of(endpoint.handler.command.type)

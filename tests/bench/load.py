@@ -12,7 +12,9 @@ from tests.bench.loads.chatters import Chatters
 from tests.bench.loads.crowd import Crowd, Storm
 from tests.bench.loads.fan_out import FanOut
 from tests.bench.loads.pairs import Pairs
+from tests.bench.loads.readers import Readers
 from tests.bench.loads.reads import Reads
+from tests.bench.loads.syncs import Syncs
 from tests.bench.talk import Call, Job, Part, Result, Said
 
 PROGRESS_S = 0.2
@@ -36,8 +38,10 @@ LOADS: dict[str, Callable[[Job], Load]] = {
     "crowd": Crowd,
     "fan_out": FanOut,
     "pairs": Pairs,
+    "readers": Readers,
     "reads": Reads,
     "storm": Storm,
+    "syncs": Syncs,
 }
 
 

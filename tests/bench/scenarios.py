@@ -80,6 +80,21 @@ SCENARIOS: dict[str, Scenario] = {
         defaults={"pairs": 50, "in_flight": 1},
         seeded=lambda options: HOT + 100 if options.cold else 60,
     ),
+    "sync": Scenario(
+        help="devices that come back ask for the 50 messages they have missed",
+        kind="syncs",
+        unit="reads",
+        users_of=_per_pair,
+        defaults={"pairs": 50, "in_flight": 1},
+        seeded=lambda _: 60,
+    ),
+    "read": Scenario(
+        help="pairs; one sends, the other receives and says of each message that it is read",
+        kind="readers",
+        unit="acked",
+        users_of=_per_pair,
+        defaults={"pairs": 100, "in_flight": 8},
+    ),
     "idle": Scenario(
         help="connections that only are there",
         kind="crowd",

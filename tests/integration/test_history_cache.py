@@ -46,7 +46,7 @@ async def test_a_span_that_is_not_held_whole_is_not_given(client: redis.asyncio.
     await HotWriter(client).add({"p_1_2": [(s, message(s)) for s in (1, 2, 4, 5)]})
     assert await cache.read("p_1_2", Bounds(None, None, 2)) == Window(5, [message(4), message(5)])
     assert await cache.read("p_1_2", Bounds(None, None, 3)) == Window(5, [])
-    await cache.repair("p_1_2", {3: message(3), 4: b"older"})
+    await cache.repair("p_1_2", {3: message(3), 4: b"older"}, 0)
     assert await cache.read("p_1_2", Bounds(2, None, 9)) == Window(
         5, [message(s) for s in (3, 4, 5)]
     )
@@ -65,6 +65,6 @@ async def test_redis_away_is_an_empty_cache(
     redis_server.kill()
     try:
         assert await cache.read("p_1_2", Bounds(None, None, 5)) == Window(0, ())
-        await cache.repair("p_1_2", {1: message(1)})
+        await cache.repair("p_1_2", {1: message(1)}, 0)
     finally:
         redis_server.start()

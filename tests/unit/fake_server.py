@@ -11,8 +11,25 @@ from typing import Any
 import msgspec
 from aiohttp import WSMsgType, web
 
-from schemas.messages import GetHistory, History, Message, MessageAck, SendMessage, Sync, Synced
-from schemas.messages import SyncedConversation as News
+from schemas.conversations import (
+    Conversations,
+    ConversationState,
+    ConversationSummary,
+    UpdateConversation,
+)
+from schemas.messages import (
+    GetHistory,
+    History,
+    Message,
+    MessageAck,
+    ReadMessages,
+    ReadPosition,
+    ReadState,
+    SendMessage,
+    Sync,
+    Synced,
+    SyncedConversation,
+)
 from schemas.users import Me, User
 
 LOSE = "lose"
@@ -50,6 +67,8 @@ class FakeServer:
     used: list[str] = field(default_factory=list)
     conversations: dict[str, list[Message]] = field(default_factory=dict)
     changes: dict[str, list[Message]] = field(default_factory=dict)
+    reads: dict[str, dict[int, int]] = field(default_factory=dict)
+    states: dict[tuple[int, str], ConversationState] = field(default_factory=dict)
     acks: dict[tuple[str, int, str], tuple[str, MessageAck]] = field(default_factory=dict)
     sockets: dict[web.WebSocketResponse, int] = field(default_factory=dict)
     faults: dict[str, deque[str | None]] = field(default_factory=dict)
@@ -168,9 +187,16 @@ class FakeServer:
         span = all_of[after : before - 1]
         part = span[:limit] if command.after_seq is not None else span[-limit:]
         changes = self.changes.get(command.conversation_id, [])
-        newest = {m.seq: m for m in changes if m.rev > (command.after_rev or 0)}
-        asked = list(newest.values()) if command.after_rev is not None else []
-        return History(part, len(span) > len(part), len(all_of), asked, len(changes))
+        page = History(part, len(span) > len(part), len(all_of), [], len(changes))
+        if command.after_rev is not None:
+            newest = {m.seq: m for m in changes if m.rev > command.after_rev}
+            fresh = sorted(newest.values(), key=lambda m: m.rev)
+            page.changes = fresh[: self.page]
+            page.upto_rev = page.changes[-1].rev if len(fresh) > self.page else len(changes)
+            page.has_more |= len(fresh) > self.page
+            reads = self.reads.get(command.conversation_id, {})
+            page.reads = [ReadState(user, seq) for user, seq in reads.items()]
+        return page
 
     def sync(self, user: int, command: Sync) -> Synced:
         positions = {p.conversation_id: p for p in command.positions}
@@ -183,9 +209,55 @@ class FakeServer:
             asked = GetHistory(conversation, after_seq=seq, after_rev=rev, limit=command.limit)
             page = self.history(asked)
             if page.messages or page.changes:
-                fields = (page.has_more, page.max_seq, page.changes, page.max_rev)
-                news.append(News(conversation, page.messages, *fields))
+                fields = msgspec.structs.asdict(page)
+                news.append(SyncedConversation(**fields, conversation_id=conversation))
         return Synced(news, mine[1] if len(mine) > 2 else None)
+
+    async def read(self, user: int, command: ReadMessages) -> ReadPosition:
+        self.reads.setdefault(command.conversation_id, {})[user] = command.seq
+        rev = len(self.changes.get(command.conversation_id, []))
+        fields = {"conversation_id": command.conversation_id, "seq": command.seq, "rev": rev}
+        await self.broadcast("read", fields | {"user_id": user})
+        return ReadPosition(**fields)  # type: ignore[arg-type]
+
+    def state(self, user: int, conversation: str) -> ConversationState:
+        messages = self.conversations.get(conversation, [])
+        read = self.reads.get(conversation, {}).get(user, 0)
+        kept = self.states.get((user, conversation))
+        return ConversationState(
+            conversation,
+            unread=sum(m.sender_id != user for m in messages[read:]),
+            mentions=0,
+            max_seq=len(messages),
+            max_rev=0,
+            read_seq=read,
+            cleared_seq=0,
+            pinned=kept.pinned if kept else False,
+            muted=kept.muted if kept else False,
+            draft=kept.draft if kept else None,
+        )
+
+    def list_conversations(self, user: int) -> Conversations:
+        mine = [c for c in sorted(self.conversations) if str(user) in c.split("_")]
+        return Conversations(
+            [
+                ConversationSummary(
+                    **msgspec.structs.asdict(self.state(user, c)),
+                    last_message=self.conversations[c][-1],
+                )
+                for c in mine
+            ],
+            None,
+        )
+
+    async def update(self, user: int, command: UpdateConversation) -> ConversationState:
+        state = self.state(user, command.conversation_id)
+        for name in ("pinned", "muted", "draft"):
+            if (value := getattr(command, name)) is not msgspec.UNSET:
+                setattr(state, name, value)
+        self.states[user, command.conversation_id] = state
+        await self.broadcast("conversation", msgspec.to_builtins(state))
+        return state
 
     async def _socket(self, request: web.Request) -> web.WebSocketResponse:
         socket = web.WebSocketResponse(autoping=True, max_msg_size=64 * 1024)
@@ -241,6 +313,12 @@ class FakeServer:
             return self.history(msgspec.convert(data, GetHistory, strict=False))
         if kind == "message.sync":
             return self.sync(user, msgspec.convert(data, Sync))
+        if kind == "message.read":
+            return await self.read(user, msgspec.convert(data, ReadMessages))
+        if kind == "conversation.list":
+            return self.list_conversations(user)
+        if kind == "conversation.update":
+            return await self.update(user, msgspec.convert(data, UpdateConversation))
         raise Refused("bad_request", 400)
 
     async def _http(self, request: web.Request) -> web.Response:

@@ -109,7 +109,7 @@ async def test_kept_tokens_and_what_came_meanwhile(server: FakeServer, tmp_path:
         assert file.stat().st_mode & 0o777 == 0o600
     await server.post(1, 2, "while you were away")
     again = await start(tmp_path, *common)  # no password, no peer
-    await line_with(again, "You have talked to: bob")
+    await line_with(again, "bob")
     await line_with(again, "bob: while you were away")
     again.kill()
     await again.communicate()

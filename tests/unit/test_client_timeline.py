@@ -24,7 +24,8 @@ def answer(
     later = [m for m in changes if m.rev > missing.after_rev]
     fresh = sorted(later, key=lambda m: m.rev)[:most]
     newest = max((m.rev for m in changes), default=0)
-    return timeline.page(span, fresh, len(stored), newest)
+    upto = fresh[-1].rev if len(fresh) < len(later) else newest
+    return timeline.page(span, fresh, len(stored), newest, upto)
 
 
 @given(data=st.data(), n=st.integers(0, 60), start=st.integers(0, 10), room=st.integers(1, 5))
@@ -101,7 +102,7 @@ def report(known: dict[int, int], changes: list[Message]) -> None:
 
 def test_a_late_push_does_not_undo_a_change() -> None:
     timeline = Timeline(CONVERSATION)
-    assert timeline.page([], [message(2, rev=1)], max_seq=2, max_rev=1) == []
+    assert timeline.page([], [message(2, rev=1)], max_seq=2, max_rev=1, upto_rev=1) == []
     timeline.add(message(2))
     timeline.add(message(1))
     assert [(m.seq, m.rev) for m in timeline.release(9)] == [(1, 0), (2, 1)]

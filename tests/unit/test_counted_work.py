@@ -20,7 +20,7 @@ from edge.roster import Roster
 from edge.session import Session
 from edge.socket import Common, Socket
 from edge.stats import Stats
-from functions.send.handler import Deps
+from functions.send.handler import Body, Deps
 from functions.send.handler import send as send_message
 from functions.timeline.core import Conversation, Progress, State, apply, prepare
 from schemas.records import SendRequested
@@ -175,12 +175,19 @@ async def test_a_command_through_the_host_and_send() -> None:
         async def private(self, _sender: int, _receiver: int) -> None:
             return
 
+    class NoSources:
+        async def check_quoted(self, _msg_id: str, _conversation_id: str) -> None:
+            raise AssertionError("a plain message quotes nothing")
+
+        async def forwarded(self, _msg_id: str, _user_id: int) -> Body:
+            raise AssertionError("a plain message forwards nothing")
+
     bus = MemoryBus()
     host = Host(bus, writer=MemoryLog(4))
     function: Function[Any] = Function(
         "send", (on("message.send", send_message),), lambda _: nullcontext()
     )
-    await host.serve(function, Deps(OpenGate()))
+    await host.serve(function, Deps(OpenGate(), NoSources()))
     (accept,) = [f for p, _, f in bus._listeners.values() if p[:2] == ["im", "v1"]]
     block = pack_headers(
         {

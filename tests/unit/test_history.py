@@ -1,75 +1,113 @@
 """Pages: every way through a conversation brings every message once, whatever the cache holds."""
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from functions.history.handler import MAX_ANSWER, Deps, Head, history, sync
-from functions.history.pages import Pages, Window
+from functions.history.changes import Changes
+from functions.history.handler import Deps, history, sync
+from functions.history.pages import MAX_ANSWER, Pages, Stored, Window
 from functions.history.span import Bounds, span_of
-from schemas.messages import GetHistory, Position, Sync
+from functions.history.view import Head, Mine, View
+from schemas.messages import GetHistory, Position, ReadState, Sync
 from shared.errors import Forbidden, Unavailable
 from shared.function import Context
 
 
 class FakeArchive:
+    """Messages, changes (seq by rev) and rows of user 1, all in memory."""
+
     def __init__(self, sizes: Mapping[str, int], body: int = 1) -> None:
         self.conversations = {
             c: {s: self.message(c, s, body) for s in range(1, n + 1)} for c, n in sizes.items()
         }
+        self.changed: dict[str, dict[int, int]] = {}
+        self.mine: dict[str, Mine] = {}
 
     @staticmethod
-    def message(conversation_id: str, seq: int, body: int) -> bytes:
+    def message(conversation_id: str, seq: int, body: int, rev: int = 0) -> bytes:
         return msgspec.json.encode(
-            {"conversation_id": conversation_id, "seq": seq, "content": "x" * body}
+            {"conversation_id": conversation_id, "seq": seq, "rev": rev, "content": "x" * body}
         )
 
-    async def head(self, conversation_id: str) -> Head:
-        return Head(len(self.conversations.get(conversation_id, ())), 0)
+    def change(self, conversation_id: str, seq: int) -> None:
+        changed = self.changed.setdefault(conversation_id, {})
+        rev = len(changed) + 1
+        changed[rev] = seq
+        self.conversations[conversation_id][seq] = self.message(conversation_id, seq, 1, rev)
 
-    async def read(
-        self, conversation_id: str, first: int, last: int
-    ) -> Sequence[tuple[int, bytes]]:
-        return [
-            (s, m)
-            for s, m in self.conversations.get(conversation_id, {}).items()
-            if first <= s <= last
-        ]
+    def head(self, conversation_id: str) -> Head:
+        rev = len(self.changed.get(conversation_id, ()))
+        return Head(len(self.conversations.get(conversation_id, ())), rev, rev)
+
+    async def view(self, user_id: int, conversation_id: str) -> View | None:
+        if conversation_id not in self.conversations or f"_{user_id}" not in conversation_id:
+            return None
+        return View(self.head(conversation_id), self.mine.get(conversation_id, Mine()))
+
+    async def read(self, conversation_id: str, first: int, last: int) -> Stored:
+        return Stored(
+            [
+                (s, m)
+                for s, m in self.conversations.get(conversation_id, {}).items()
+                if first <= s <= last
+            ],
+            self.head(conversation_id).message_rev,
+        )
 
     async def of_user(
         self, user_id: int, after: str, upto: str | None, limit: int
-    ) -> Sequence[tuple[str, int, int]]:
+    ) -> Sequence[tuple[str, View]]:
         names = sorted(
             c
             for c in self.conversations
             if f"_{user_id}" in c and c > after and (upto is None or c <= upto)
         )
-        return [(c, len(self.conversations[c]), 0) for c in names[:limit]]
+        return [(c, View(self.head(c), self.mine.get(c, Mine()))) for c in names[:limit]]
+
+    async def changes(
+        self, conversation_id: str, mine: Mine, after_rev: int, limit: int
+    ) -> Changes:
+        changed = self.changed.get(conversation_id, {})
+        newest = {seq: rev for rev, seq in changed.items() if rev > after_rev and mine.sees(seq)}
+        some = sorted((rev, seq) for seq, rev in newest.items())
+        cut = some[:limit]
+        upto = cut[-1][0] if len(some) > limit else len(changed)
+        stored = self.conversations.get(conversation_id, {})
+        return Changes([stored[seq] for _, seq in cut], upto, len(changed))
+
+    async def reads(
+        self, user_id: int, conversations: Iterable[str]
+    ) -> Mapping[str, list[ReadState]]:
+        return {c: [ReadState(user_id, self.mine.get(c, Mine()).read_seq)] for c in conversations}
 
 
 class FakeCache:
-    """Holds some of what it should; `repair` fills it."""
+    """Holds some of what it should; `repair` fills it. `rev`: up to which it is right."""
 
     def __init__(self) -> None:
         self.held: dict[str, dict[int, bytes]] = {}
+        self.rev = 0
 
     async def read(self, conversation_id: str, bounds: Bounds) -> Window:
         held = self.held.get(conversation_id, {})
         newest = max(held, default=0)
         span = span_of(bounds, newest)
         wanted = range(span.first, span.last + 1)
-        return Window(newest, [held[s] for s in wanted] if all(s in held for s in wanted) else [])
+        messages = [held[s] for s in wanted] if all(s in held for s in wanted) else []
+        return Window(newest, messages, self.rev)
 
-    async def repair(self, conversation_id: str, messages: Mapping[int, bytes]) -> None:
+    async def repair(self, conversation_id: str, messages: Mapping[int, bytes], rev: int) -> None:
         self.held.setdefault(conversation_id, {}).update(messages)
+        self.rev = rev
 
 
 def context(archive: FakeArchive, cache: FakeCache, user_id: int = 1) -> Context[Deps]:
-    return Context(user_id, Deps(Pages(cache, archive), archive), 0)
+    return Context(user_id, Deps(Pages(cache, archive), archive, archive), 0)
 
 
 def seqs(messages: Sequence[msgspec.Raw]) -> list[int]:
@@ -137,7 +175,7 @@ async def test_bounds_are_exclusive(
 async def test_the_cache_answers_when_it_holds_the_whole_page_and_is_repaired_otherwise() -> None:
     archive, cache = FakeArchive({"p_1_2": 100}), FakeCache()
     pages = Pages(cache, archive)
-    ctx = Context(1, Deps(pages, archive), 0)
+    ctx = Context(1, Deps(pages, archive, archive), 0)
     for hits, misses in ((0, 1), (1, 1)):
         await history(GetHistory("p_1_2"), ctx)
         assert (pages.hits, pages.misses) == (hits, misses)

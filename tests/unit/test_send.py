@@ -5,8 +5,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from functions.send.handler import Deps, send
-from schemas.messages import SendMessage
+from functions.send.handler import Body, Deps, send
+from schemas.contents import IMAGE
+from schemas.messages import Origin, SendMessage
 from schemas.records import SendRequested
 from shared.errors import AppError, BadRequest, NotFound
 from shared.function import Context
@@ -22,12 +23,38 @@ class OpenGate:
             raise NotFound("no user 404")
 
 
-async def sent(data: dict[str, Any], sender: int = 7) -> SendRequested:
+ORIGIN = Origin("77", "p_1_7", 1, 5)
+
+
+class Library:
+    """Message 77 of p_1_7 may be forwarded by 7; 78 stands in p_3_7."""
+
+    async def check_quoted(self, msg_id: str, conversation_id: str) -> None:
+        if (msg_id, conversation_id) != ("78", "p_3_7"):
+            raise NotFound("no such message", field="reply_to")
+
+    async def forwarded(self, msg_id: str, user_id: int) -> Body:
+        if (msg_id, user_id) != ("77", 7):
+            raise NotFound("no such message", field="forward_of")
+        return Body(IMAGE, "{}", "f1", msgspec.Raw(b"[1]"), ORIGIN)
+
+
+class NoLibrary:
+    """Fails whoever asks it: most messages refer to none."""
+
+
+async def sent(
+    data: dict[str, Any],
+    sender: int = 7,
+    library: Any = NoLibrary(),  # noqa: B008 - it holds nothing
+) -> SendRequested:
     cmd = msgspec.json.decode(
         msgspec.json.encode({"client_msg_id": "c1", "content": "hi"} | data), type=SendMessage
     )
     gate = OpenGate()
-    outcome = await send(cmd, Context(sender, Deps(gate), 123, "conn", "sess", "_INBOX.x", "trace"))
+    outcome = await send(
+        cmd, Context(sender, Deps(gate, library), 123, "conn", "sess", "_INBOX.x", "trace")
+    )
     assert outcome.reply is None
     (record,) = outcome.requests
     assert isinstance(record, SendRequested)
@@ -83,7 +110,7 @@ async def test_extra_that_a_strict_reader_would_refuse(extra: bytes) -> None:
     gate = OpenGate()
     cmd = SendMessage("c1", "hi", receiver_id=3, extra=msgspec.Raw(extra))
     with pytest.raises(BadRequest) as refused:
-        await send(cmd, Context(7, Deps(gate), 123))
+        await send(cmd, Context(7, Deps(gate, Library()), 123))
     assert refused.value.field == "extra"
     assert gate.asked == []
 
@@ -97,7 +124,6 @@ async def test_extra_may_be_nested() -> None:
 @pytest.mark.parametrize(
     "data",
     [
-        {"content": ""},
         {"content": "x" * 16_001},
         {"content": 5},
         {"client_msg_id": "a.b"},
@@ -111,8 +137,63 @@ async def test_extra_may_be_nested() -> None:
         {"receiver_id": 1.5},
         {"reply_to": "x"},
         {"mentions": ["a"]},
+        {"mentions": ["All"]},
+        {"forward_of": "x"},
     ],
 )
 async def test_the_shape_is_checked_by_the_schema(data: dict[str, Any]) -> None:
     with pytest.raises(msgspec.ValidationError):
         await sent({"receiver_id": 3} | data)
+
+
+IMAGE_TEXT = '{"file_id":"f1","size":9,"type":"image/png","width":4,"height":3}'
+
+
+async def test_an_image_is_passed_on_as_it_is_with_its_file() -> None:
+    record = await sent({"receiver_id": 3, "msg_type": IMAGE, "content": IMAGE_TEXT})
+    assert (record.msg_type, record.content, record.file_id) == (IMAGE, IMAGE_TEXT, "f1")
+
+
+@pytest.mark.parametrize(
+    ("data", "field"),
+    [
+        ({"content": ""}, "content"),
+        ({"msg_type": IMAGE, "content": "a picture"}, "content"),
+        ({"msg_type": IMAGE, "content": IMAGE_TEXT.replace("4", "0")}, "content.width"),
+        ({"msg_type": IMAGE, "content": IMAGE_TEXT, "file_id": "f2"}, "file_id"),
+    ],
+)
+async def test_a_content_that_is_none_of_its_type(data: dict[str, Any], field: str) -> None:
+    with pytest.raises(BadRequest) as refused:
+        await sent({"receiver_id": 3} | data)
+    assert refused.value.field == field
+
+
+async def test_everybody_may_be_mentioned() -> None:
+    record = await sent({"receiver_id": 3, "mentions": [3, "all"]})
+    assert msgspec.json.decode(msgspec.json.encode(record), type=SendRequested).mentions == [
+        3,
+        "all",
+    ]
+
+
+async def test_only_messages_of_the_conversation_are_quoted() -> None:
+    assert (await sent({"receiver_id": 3, "reply_to": "78"}, library=Library())).reply_to == "78"
+    with pytest.raises(NotFound) as refused:
+        await sent({"receiver_id": 4, "reply_to": "78"}, library=Library())
+    assert refused.value.field == "reply_to"
+
+
+async def test_a_forward_says_what_its_origin_says() -> None:
+    data = {"receiver_id": 3, "forward_of": "77", "content": "", "mentions": [3]}
+    record = await sent(data, library=Library())
+    assert record.forward == ORIGIN
+    assert (record.msg_type, record.content, record.file_id) == (IMAGE, "{}", "f1")
+    assert record.extra == msgspec.Raw(b"[1]")
+    assert record.mentions == [3]
+
+
+async def test_what_one_may_not_see_is_not_forwarded() -> None:
+    with pytest.raises(NotFound) as refused:
+        await sent({"receiver_id": 3, "forward_of": "77"}, sender=8, library=Library())
+    assert refused.value.field == "forward_of"

@@ -260,7 +260,7 @@ async def main():
     functions = [load(name) for name in registry()]
     bus, log = MemoryBus(), MemoryLog(1)
     host = Host(bus, writer=log)
-    await host.serve(next(f for f in functions if f.name == "send"), Deps(Gate()))
+    await host.serve(next(f for f in functions if f.name == "send"), Deps(Gate(), None))
     inbox = Inbox(bus)
     command, data = BY_TYPE["message.send"], b'{{"client_msg_id":"1","receiver_id":2,"content":"x"}}'
     Road(inbox, Stats()).ask(command, 1, data, identity(None), lambda _: None, "", "{CALLER}")

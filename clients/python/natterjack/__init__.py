@@ -21,11 +21,13 @@ from clients.python.natterjack.errors import (
 )
 from clients.python.natterjack.events import (
     Connected,
+    ConversationUpdated,
     Disconnected,
     Event,
     MessageChanged,
     MessageReceived,
     Pushed,
+    ReadMoved,
 )
 from clients.python.natterjack.positions import FilePositions, MemoryPositions, PositionStore
 
@@ -38,6 +40,7 @@ __all__ = [
     "ClientClosed",
     "Conflict",
     "Connected",
+    "ConversationUpdated",
     "Credentials",
     "Disconnected",
     "Event",
@@ -50,6 +53,7 @@ __all__ = [
     "PositionStore",
     "Pushed",
     "RateLimited",
+    "ReadMoved",
     "SessionEnded",
     "TooLarge",
     "Transient",

@@ -17,6 +17,8 @@ from clients.python.natterjack.api import Api
 from clients.python.natterjack.auth import Credentials, Keeper
 from clients.python.natterjack.backoff import Backoff
 from clients.python.natterjack.chat_account import AccountFiles, GiveUp, default_url, log_in
+from clients.python.natterjack.chat_list import HELP as LIST_HELP
+from clients.python.natterjack.chat_list import ConversationList
 from clients.python.natterjack.client import Client
 from clients.python.natterjack.errors import (
     ApiError,
@@ -30,13 +32,15 @@ from clients.python.natterjack.events import (
     Disconnected,
     MessageChanged,
     MessageReceived,
+    ReadMoved,
 )
 from clients.python.natterjack.ids import private_conversation, uuid7
 from clients.python.natterjack.positions import FilePositions
-from schemas.messages import GetHistory, History, Message, Sync, Synced
+from schemas.messages import GetHistory, History, Message
 from schemas.users import GetMe, GetUser, Me, SearchUsers, User, Users
 
 HELP = "/peer NAME talks to somebody · /history [N] shows the last messages · /quit leaves"
+MORE_HELP = f"{HELP}\n{LIST_HELP}"
 
 
 class Chat:
@@ -48,6 +52,7 @@ class Chat:
         self._names: dict[int, str] = {im.user_id: me}
         self._sent: set[str] = set()
         self._shown: dict[str, int] = {}
+        self._list = ConversationList(im, say, self._name)
         self._outgoing: asyncio.Queue[tuple[User, str]] = asyncio.Queue()
         self.peer: User | None = None
 
@@ -80,8 +85,13 @@ class Chat:
                     await self._pick(rest.strip())
                 elif word == "/history":
                     await self._history(int(rest) if rest.strip().isdecimal() else 20)
+                elif word == "/list":
+                    await self._list.show()
                 elif word.startswith("/"):
-                    say(HELP)
+                    if self.peer is None or not await self._list.change(
+                        self._conversation(self.peer), word, rest.strip()
+                    ):
+                        say(MORE_HELP)
                 elif word and self.peer is None:
                     await self._pick(line.strip())
                 elif word and self.peer is not None:
@@ -112,6 +122,8 @@ class Chat:
                     await self._hear(message)
                 case MessageChanged(message):
                     await self._show(message, "now: ")
+                case ReadMoved(conversation, user, seq) if self._is_open(conversation, user):
+                    say(f"✓✓ {seq}  read by {await self._name(user)}")
                 case Disconnected(reason) if connected:
                     connected = False
                     say(f"reconnecting… ({reason})")
@@ -131,6 +143,17 @@ class Chat:
         clock = time.strftime("%H:%M", time.localtime(message.timestamp / 1000))
         text = "(recalled)" if message.status else printable(message.content)
         say(f"{clock} {await self._name(message.sender_id)}: {prefix}{text}")
+
+    def _conversation(self, peer: User) -> str:
+        return private_conversation(self._im.user_id, peer.user_id)
+
+    def _is_open(self, conversation: str, reader: int) -> bool:
+        """Whether it is the conversation on the screen, and its peer who has read."""
+        return (
+            self.peer is not None
+            and reader == self.peer.user_id
+            and conversation == self._conversation(self.peer)
+        )
 
     async def _name(self, user_id: int) -> str:
         if user_id not in self._names:
@@ -153,11 +176,13 @@ class Chat:
         self._names[self.peer.user_id] = printable(self.peer.username)
         say(f"— talking to {self._names[self.peer.user_id]} —")
         await self._history(20)
+        if (draft := await self._list.draft(self._conversation(self.peer))) is not None:
+            say(f"✎ {printable(draft)}")
 
     async def _history(self, n: int) -> None:
         if self.peer is None:
             raise GiveUp("pick somebody first: /peer NAME")
-        conversation = private_conversation(self._im.user_id, self.peer.user_id)
+        conversation = self._conversation(self.peer)
         try:
             asked = GetHistory(conversation, limit=max(1, min(n, 200)))
             page = await self._im.request(asked, History)
@@ -168,17 +193,8 @@ class Chat:
             self._shown[conversation] = max(self._shown.get(conversation, 0), message.seq)
 
     async def _list_recent(self) -> None:
-        page = await self._im.request(Sync(limit=20), Synced)
-        ids = {
-            user
-            for conversation in page.conversations
-            for message in conversation.messages[:1]
-            for user in (message.sender_id, message.receiver_id)
-            if user not in (None, self._im.user_id)
-        }
-        names = [await self._name(user) for user in sorted(user for user in ids if user)]
-        if names:
-            say(f"You have talked to: {', '.join(names)}")
+        if await self._list.show():
+            say("Those are your conversations.")
         say("Type the name of somebody to talk to.")
 
 

@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import aiohttp
+from msgspec import UNSET, UnsetType
 from yarl import URL
 
 from clients.python.natterjack.api import Api
@@ -40,8 +41,23 @@ from clients.python.natterjack.ids import uuid7
 from clients.python.natterjack.outgoing import message_of
 from clients.python.natterjack.positions import MemoryPositions, PositionStore, Progress
 from clients.python.natterjack.receiver import Receiver
+from schemas.conversations import (
+    ClearConversation,
+    Conversations,
+    ConversationState,
+    ConversationSummary,
+    ListConversations,
+    UpdateConversation,
+)
 from schemas.events import Ready
-from schemas.messages import GetHistory, History, Message, MessageAck, SendMessage
+from schemas.messages import (
+    GetHistory,
+    History,
+    Mention,
+    Message,
+    MessageAck,
+    SendMessage,
+)
 from schemas.types import Model
 
 IN_FLIGHT = 32
@@ -158,7 +174,7 @@ class Client:
         group: int | None = None,
         conversation: str | None = None,
         reply_to: str | None = None,
-        mentions: Sequence[int] = (),
+        mentions: Sequence[Mention] = (),
         client_msg_id: str | None = None,
     ) -> MessageAck:
         """Sends a text to exactly one of `peer` (a user), `group`, `conversation`. See `send_message`."""
@@ -182,8 +198,30 @@ class Client:
         """
         async with self._slots:
             ack = await self.request(command, MessageAck)
-        self._receiver.add(message_of(command, ack, self.user_id))
+        if command.forward_of is None:
+            self._receiver.add(message_of(command, ack, self.user_id))
+        else:  # only the server knows what it says
+            self._receiver.head(ack.conversation_id, ack.seq)
         return ack
+
+    async def forward(
+        self,
+        msg_id: str,
+        *,
+        peer: int | None = None,
+        group: int | None = None,
+        conversation: str | None = None,
+    ) -> MessageAck:
+        """Sends a message that one may see to exactly one of `peer`, `group`, `conversation`. See `send_message`."""
+        return await self.send_message(
+            SendMessage(
+                uuid7(),
+                receiver_id=peer,
+                group_id=group,
+                conversation_id=conversation,
+                forward_of=msg_id,
+            )
+        )
 
     async def request(self, command: Model, reply: type[Reply]) -> Reply:
         """Any command that may be repeated, over the WebSocket, until there is an answer.
@@ -226,6 +264,32 @@ class Client:
                 after_seq = message.seq
             if not page.has_more or not page.messages:
                 return
+
+    async def conversations(self) -> AsyncIterator[ConversationSummary]:
+        """All one's conversations, from the server: pinned ones first, then by their newest message."""
+        cursor: str | None = None
+        while True:
+            page = await self.request(ListConversations(cursor, 200), Conversations)
+            for conversation in page.conversations:
+                yield conversation
+            if (cursor := page.next) is None:
+                return
+
+    async def set_conversation(
+        self,
+        conversation_id: str,
+        *,
+        pinned: bool | UnsetType = UNSET,
+        muted: bool | UnsetType = UNSET,
+        draft: str | UnsetType | None = UNSET,
+    ) -> ConversationState:
+        """Sets what is given, on all one's devices; `draft` None removes it."""
+        asked = UpdateConversation(conversation_id, pinned, muted, draft)
+        return await self.request(asked, ConversationState)
+
+    async def clear(self, conversation_id: str, upto_seq: int | None = None) -> ConversationState:
+        """Removes a conversation's messages for oneself: all there are, or those up to `upto_seq`."""
+        return await self.request(ClearConversation(conversation_id, upto_seq), ConversationState)
 
     def _finish(self, error: Exception) -> None:
         """From now on nothing works any more, because of `error`; the first one stands."""
@@ -288,7 +352,7 @@ class Client:
 
     def _on_push(self, connection: Connection, frame: Frame) -> None:
         if frame.type == "ready":
-            self.user_id = decode_reply(frame.data, Ready).user_id
+            self.user_id = self._receiver.user_id = decode_reply(frame.data, Ready).user_id
             self._connection = connection
             self._changed.set()
             self._receiver.notice(Connected())

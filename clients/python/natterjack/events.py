@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from schemas.conversations import ConversationState
 from schemas.messages import Message
 
 
@@ -19,6 +20,22 @@ class MessageChanged:
     """A message that came earlier was recalled, edited, pinned …; this is what it is now (`message.rev`)."""
 
     message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class ReadMoved:
+    """A member has read up to `seq`, on any of his devices. Oneself is a member too."""
+
+    conversation_id: str
+    user_id: int
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class ConversationUpdated:
+    """Pinned, muted, given a draft or cleared, on any of one's own devices; this is what it is now."""
+
+    state: ConversationState
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,4 +58,12 @@ class Disconnected:
     reason: str
 
 
-Event = MessageReceived | MessageChanged | Pushed | Connected | Disconnected
+Event = (
+    MessageReceived
+    | MessageChanged
+    | ReadMoved
+    | ConversationUpdated
+    | Pushed
+    | Connected
+    | Disconnected
+)

@@ -1,5 +1,8 @@
 """What an own message looks like once it is acked: the sending connection gets the ack, and no push."""
 
+import msgspec
+
+from schemas.contents import TEXT, FileContent
 from schemas.messages import Message, MessageAck, SendMessage
 
 
@@ -19,9 +22,16 @@ def message_of(command: SendMessage, ack: MessageAck, sender_id: int) -> Message
         group_id=_group(ack.conversation_id),
         reply_to=command.reply_to,
         mentions=command.mentions,
-        file_id=command.file_id,
+        file_id=_file(command),
         extra=command.extra,
     )
+
+
+def _file(command: SendMessage) -> str | None:
+    """The file of an image and its like stands in their content."""
+    if command.msg_type == TEXT:
+        return command.file_id
+    return msgspec.json.decode(command.content, type=FileContent).file_id
 
 
 def _receiver(conversation_id: str, sender_id: int) -> int | None:

@@ -17,10 +17,14 @@ log = logging.getLogger(__name__)
 
 
 class Reached(NamedTuple):
-    """Everything up to `seq`, and every change up to `rev`, has been handled by the application."""
+    """Everything up to `seq`, and every change up to `rev`, has been handled by the application.
+
+    `read`: how far the user has read, on any device.
+    """
 
     seq: int = 0
     rev: int = 0
+    read: int = 0
 
 
 class PositionStore(Protocol):
@@ -89,9 +93,7 @@ class Progress:
         """Moves one position forward; without a conversation: only says that this device is not new any more."""
         if conversation_id is not None:
             old = self._positions.get(conversation_id, Reached())
-            self._positions[conversation_id] = Reached(
-                max(old.seq, reached.seq), max(old.rev, reached.rev)
-            )
+            self._positions[conversation_id] = Reached(*map(max, old, reached))
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(SAVE_EVERY_S, self.save)
 

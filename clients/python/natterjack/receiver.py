@@ -6,12 +6,20 @@ from collections import deque
 from typing import NamedTuple, Protocol
 
 from clients.python.natterjack.backoff import Backoff
+from clients.python.natterjack.changes import CHANGES
 from clients.python.natterjack.errors import ApiError, ClientClosed, SessionEnded
-from clients.python.natterjack.events import Event, MessageChanged, MessageReceived, Pushed
+from clients.python.natterjack.events import (
+    ConversationUpdated,
+    Event,
+    MessageChanged,
+    MessageReceived,
+    Pushed,
+    ReadMoved,
+)
 from clients.python.natterjack.frames import Frame, Reply, decode_reply
 from clients.python.natterjack.positions import Reached
 from clients.python.natterjack.timeline import Timeline
-from schemas.events import Head
+from schemas.events import Change, ConversationChanged, Head, Read
 from schemas.messages import (
     GetHistory,
     History,
@@ -73,8 +81,11 @@ class Receiver:
         self._backoff = backoff
         self._timelines = {
             conversation: Timeline(conversation, seq, rev)
-            for conversation, (seq, rev) in (positions or {}).items()
+            for conversation, (seq, rev, _) in (positions or {}).items()
         }
+        self._own_reads = {c: reached.read for c, reached in (positions or {}).items()}
+        self.user_id = 0
+        """One's own number; known before anything is received."""
         self._queue: deque[Entry] = deque()
         self._arrived = asyncio.Event()
         self._stalled: dict[str, Timeline] = {}
@@ -114,8 +125,19 @@ class Receiver:
                 self.add(decode_reply(frame.data, Message))
             elif frame.type == "head":
                 head = decode_reply(frame.data, Head)
-                timeline = self._timeline(head.conversation_id, newest_seq=head.seq)
-                timeline.head(head.seq, head.rev)
+                self.head(head.conversation_id, head.seq, head.rev)
+            elif frame.type in CHANGES:
+                self._change(decode_reply(frame.data, CHANGES[frame.type]))
+            elif frame.type == "read":
+                read = decode_reply(frame.data, Read)
+                timeline = self._timeline(read.conversation_id, newest_seq=read.seq)
+                self._read(timeline, read.user_id, read.seq, read.rev)
+                self._settle(timeline)
+            elif frame.type == "conversation":
+                state = decode_reply(frame.data, ConversationChanged)
+                timeline = self._timeline(state.conversation_id, newest_seq=state.max_seq)
+                timeline.skip(state.cleared_seq)
+                self.notice(ConversationUpdated(state))
                 self._settle(timeline)
             else:
                 self.notice(Pushed(frame.type, frame.data))
@@ -126,6 +148,12 @@ class Receiver:
         """Takes a message that was pushed, or an own one that was acked."""
         timeline = self._timeline(message.conversation_id, newest_seq=message.seq - 1)
         timeline.add(message)
+        self._settle(timeline)
+
+    def head(self, conversation_id: str, seq: int, rev: int = 0) -> None:
+        """Learns how far a conversation is."""
+        timeline = self._timeline(conversation_id, newest_seq=seq)
+        timeline.head(seq, rev)
         self._settle(timeline)
 
     def catch_up(self) -> None:
@@ -186,11 +214,35 @@ class Receiver:
             pull = asyncio.create_task(self._pull(timeline), name=f"pull {conversation_id}")
             self._pulls[conversation_id] = pull
 
+    def _change(self, change: Change) -> None:
+        timeline = self._timeline(change.conversation_id, newest_seq=change.seq)
+        if (message := timeline.change(change)) is not None:
+            entry = Entry(
+                MessageChanged(message), timeline.conversation_id, Reached(rev=change.rev)
+            )
+            self._put(entry)
+        self._settle(timeline)
+
+    def _read(self, timeline: Timeline, user_id: int, seq: int, rev: int | None = None) -> None:
+        if not timeline.read(user_id, seq, rev):
+            return
+        conversation_id = timeline.conversation_id
+        own = seq if user_id == self.user_id else 0
+        if own:
+            self._own_reads[conversation_id] = own
+        if self._room() > 0:  # a later position makes up for it
+            reached = Reached(rev=timeline.rev, read=own)
+            self._put(Entry(ReadMoved(conversation_id, user_id, seq), conversation_id, reached))
+
     def _page(self, timeline: Timeline, page: History | SyncedConversation) -> None:
-        changes = timeline.page(page.messages, page.changes, page.max_seq, page.max_rev)
+        changes = timeline.page(
+            page.messages, page.changes, page.max_seq, page.max_rev, page.upto_rev, page.first_seq
+        )
         for change in changes:
             reached = Reached(rev=change.rev)
             self._put(Entry(MessageChanged(change), timeline.conversation_id, reached))
+        for read in page.reads:
+            self._read(timeline, read.user_id, read.seq)
         self._settle(timeline)
         if self._room() > 0:  # else nobody reads, and this would pile up
             self._put(Entry(None, timeline.conversation_id, Reached(timeline.seq, timeline.rev)))
@@ -232,7 +284,10 @@ class Receiver:
             # Pages go by the conversations' ids; those behind the last one named belong to the next page.
             named = sorted(c for c in self._timelines if c > (cursor or ""))[:MAX_POSITIONS]
             timelines = [self._timelines[conversation_id] for conversation_id in named]
-            positions = [Position(t.conversation_id, t.seq, t.rev) for t in timelines]
+            positions = [
+                Position(t.conversation_id, t.seq, t.rev, self._own_reads.get(t.conversation_id, 0))
+                for t in timelines
+            ]
             page = await self._request(Sync(positions, cursor), Synced)
             for synced in page.conversations:
                 newest = synced.max_seq

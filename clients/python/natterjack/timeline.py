@@ -9,12 +9,16 @@ Invariants: everything up to `seq` was released, in order, once; nothing that is
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from clients.python.natterjack.changes import changed
+from schemas.events import Change
 from schemas.messages import Message
 
 WINDOW = 1_000
 """Most messages held ahead of a gap. What lies beyond is only remembered as existing, and pulled later."""
 MIN_PAGE, MAX_PAGE = 20, 200
 """Bounds of what is asked for at once, whatever is missing."""
+RECENT = 100
+"""Messages kept after their release: a pushed change of one of them needs no question to the server."""
 
 
 class Missing(NamedTuple):
@@ -27,14 +31,19 @@ class Missing(NamedTuple):
 
 @dataclass(slots=True)
 class Timeline:
-    """State of one conversation. `seq`, `rev`: everything up to here was released."""
+    """State of one conversation.
+
+    seq, rev: everything up to here was released. reads: how far each user has read.
+    """
 
     conversation_id: str
     seq: int = 0
     rev: int = 0
     known_seq: int = 0
     known_rev: int = 0
+    reads: dict[int, int] = field(default_factory=dict)
     _held: dict[int, Message] = field(default_factory=dict)
+    _recent: dict[int, Message] = field(default_factory=dict)
 
     def add(self, message: Message) -> None:
         """Takes a message, from wherever. One that was released or is held already is a double."""
@@ -50,29 +59,78 @@ class Timeline:
         self.known_seq = max(self.known_seq, seq)
         self.known_rev = max(self.known_rev, rev)
 
+    def skip(self, seq: int) -> None:
+        """Learns that messages up to here are not there for this user: cleared, or before he joined."""
+        self.known_seq = max(self.known_seq, seq)
+        if seq > self.seq:
+            self.seq = seq
+            self._held = {s: message for s, message in self._held.items() if s > seq}
+
+    def change(self, change: Change) -> Message | None:
+        """Takes a pushed change. Returns the message as it is now if it was released, and the change is the next.
+
+        Otherwise it is only remembered as existing: `missing` then asks for it.
+        """
+        if change.rev <= self.rev:
+            return None
+        self.known_rev = max(self.known_rev, change.rev)
+        message = self._recent.get(change.seq)
+        if message is None or change.rev != self.rev + 1:
+            return None
+        self.rev = change.rev
+        if message.rev >= change.rev:  # it came in this state
+            return None
+        self._recent[change.seq] = message = changed(message, change)
+        return message
+
+    def read(self, user_id: int, seq: int, rev: int | None) -> bool:
+        """Takes a read position; `rev`: its number, if it was pushed. Returns whether it is news."""
+        if rev is not None:
+            self.known_rev = max(self.known_rev, rev)
+            # In groups reads have no number of their own: theirs is that of the last change.
+            if rev == self.rev + 1 and self.conversation_id.startswith("p_"):
+                self.rev = rev
+        if seq <= self.reads.get(user_id, 0):
+            return False
+        self.reads[user_id] = seq
+        return True
+
     def page(
-        self, messages: list[Message], changes: list[Message], max_seq: int, max_rev: int
+        self,
+        messages: list[Message],
+        changes: list[Message],
+        max_seq: int,
+        max_rev: int,
+        upto_rev: int | None,
+        first_seq: int = 1,
     ) -> list[Message]:
         """Takes a page of history or sync. Returns the changes that are new, of messages released before.
 
-        A list of changes is complete when it reaches `max_rev`, since the last change is in it; an empty one says
-        that nothing is newer. A change of a message not yet released is that message, in its newest state.
+        The changes are complete up to `upto_rev`. A change of a message not yet released is that message, in its
+        newest state.
         """
         self.head(max_seq, max_rev)
+        self.skip(first_seq - 1)
         for message in messages:
             self.add(message)
         fresh = [change for change in changes if change.rev > self.rev]
-        fresh.sort(key=lambda change: change.rev)
-        self.rev = max(self.rev, fresh[-1].rev if fresh else 0 if changes else max_rev)
+        if upto_rev is not None:
+            self.rev = max(self.rev, upto_rev)
         for change in fresh:
             self.add(change)
-        return [change for change in fresh if change.seq <= self.seq]
+        released = [change for change in fresh if change.seq <= self.seq]
+        for change in released:
+            if change.seq in self._recent:
+                self._recent[change.seq] = change
+        return released
 
     def release(self, room: int) -> list[Message]:
         """The next messages in order, at most `room`."""
         out: list[Message] = []
         while len(out) < room and (message := self._held.pop(self.seq + 1, None)) is not None:
             self.seq += 1
+            self._recent[self.seq] = message
+            self._recent.pop(self.seq - RECENT, None)
             out.append(message)
         return out
 

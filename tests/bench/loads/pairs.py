@@ -29,7 +29,7 @@ class Pair:
         self.acked: list[int] = []
         self.pushed: list[int] = []
         self.sender = Sender(load, self, sender + 1)
-        self.receiver = Receiver(load, self)
+        self.receiver: Receiver = Receiver(load, self)
 
     def next(self, due: float) -> int:
         """The number of a new message, to be sent at `due`."""
@@ -121,7 +121,7 @@ class Pairs:
         self._last_ack = self._last_push = 0.0
         self._next_pair = 0
         users = range(job.first, job.first + job.users, 2)
-        self._pairs = [Pair(self, user_id) for user_id in users]
+        self._pairs: list[Pair] = [Pair(self, user_id) for user_id in users]
         self._starts = [0] * len(self._pairs)
 
     async def connect(self) -> Result:

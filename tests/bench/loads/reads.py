@@ -13,7 +13,15 @@ from tests.bench.wire import Connection, count_error, number_after, text_frame
 MESSAGES_READ = "messages read"
 
 
-class Reader(Connection):
+class Asking(Connection):
+    """A connection that asks something whenever it is due."""
+
+    def ask(self, due: float) -> None:
+        """Sends one request."""
+        raise NotImplementedError
+
+
+class Reader(Asking):
     """Reads one conversation, page after page."""
 
     def __init__(self, load: "Reads", conversation_id: str) -> None:
@@ -64,7 +72,9 @@ class Reader(Connection):
 
 
 class Reads:
-    """See `tests.bench.load.Load`."""
+    """See `tests.bench.load.Load`. `latency`: what its times are called."""
+
+    latency = "history"
 
     def __init__(self, job: Job) -> None:
         self.job = job
@@ -76,7 +86,9 @@ class Reads:
         self._last = 0.0
         self._next_reader = 0
         users = range(job.first, job.first + job.users, 2)
-        self._readers = [(u, Reader(self, private_conversation(u, u + 1))) for u in users]
+        self._readers: list[tuple[int, Asking]] = [
+            (u, Reader(self, private_conversation(u, u + 1))) for u in users
+        ]
 
     async def connect(self) -> Result:
         """Opens one connection for each pair."""
@@ -100,7 +112,7 @@ class Reads:
         result.problem("unanswered", self.waiting)
         result.problem("connections lost", sum(reader.lost for _, reader in self._readers))
         result.finished["reads"] = self._last - pace.started
-        result.latencies = {"history": self._times.buckets}
+        result.latencies = {self.latency: self._times.buckets}
         return result
 
     def progress(self) -> int:
