@@ -31,6 +31,11 @@ class Presence(Model):
         | None
     ) = None
 
+    at: Annotated[
+        Milliseconds,
+        Meta(description="When it was so: forget one that is older than another you have."),
+    ] = 0
+
 
 class SubscribePresence(Model):
     """Asks for the presence of friends, now and, as `presence` pushes to all one's devices, later.

@@ -10,6 +10,7 @@ from argon2 import PasswordHasher
 import functions.auth
 import functions.friend_apply
 import functions.friends
+import functions.presence
 import functions.profile
 from migrations.schema import upgrade
 from shared.adapters.memory import MemoryBus
@@ -109,7 +110,7 @@ class Service:
 
 @asynccontextmanager
 async def running(db_url: str, redis_url: str, **env: str) -> AsyncIterator[Service]:
-    """`auth`, `profile`, `friend_apply`, `friends` on this database, migrated, and this Redis."""
+    """`auth`, `profile`, `friend_apply`, `friends`, `presence` on this database, migrated, and this Redis."""
     settings = Settings.load(
         {"IM_DB_URL": db_url, "IM_REDIS_URL": redis_url, "IM_JWT_SECRET": SECRET} | env
     )
@@ -125,4 +126,5 @@ async def running(db_url: str, redis_url: str, **env: str) -> AsyncIterator[Serv
         await service.add(functions.profile.function, stack)
         await service.add(functions.friend_apply.function, stack)
         await service.add(functions.friends.function, stack)
+        await service.add(functions.presence.function, stack)
         yield service

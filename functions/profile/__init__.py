@@ -8,6 +8,7 @@ from functions.profile.handlers import delete, get, me, search, update
 from functions.profile.store import SqlProfiles
 from shared.function import Function, on
 from shared.passwords import Passwords
+from shared.presence import PresenceStore
 from shared.resources import Resources
 from shared.throttle import Throttle
 
@@ -19,6 +20,7 @@ async def lifespan(resources: Resources) -> AsyncIterator[Deps]:
     try:
         yield Deps(
             SqlProfiles(resources.engine(), resources.redis()),
+            PresenceStore(resources.redis()),
             passwords,
             Throttle(resources.redis(), enabled=resources.settings.rate_limits),
         )

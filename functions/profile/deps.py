@@ -8,6 +8,7 @@ from msgspec import UNSET, UnsetType
 
 from schemas.users import Me, User
 from shared.passwords import Passwords
+from shared.presence import PresenceStore
 from shared.throttle import Throttle
 
 
@@ -52,5 +53,6 @@ class Deps(msgspec.Struct, frozen=True):
     """What `profile` needs."""
 
     profiles: Profiles
+    presence: PresenceStore
     passwords: Passwords
     throttle: Throttle

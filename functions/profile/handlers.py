@@ -6,7 +6,7 @@ from msgspec import UNSET
 from functions.profile.deps import Changes, Deps
 from schemas.types import MAX_NUMBER, Empty
 from schemas.users import DeleteMe, GetMe, GetUser, Me, SearchUsers, UpdateMe, User, Users
-from shared.errors import BadRequest, Forbidden, NotFound, Unauthenticated
+from shared.errors import BadRequest, Forbidden, NotFound, Unauthenticated, Unavailable
 from shared.function import Context, Outcome
 from shared.names import fold, nickname_key
 from shared.sessions import kicked
@@ -36,7 +36,7 @@ async def get(cmd: GetUser, ctx: Context[Deps]) -> Outcome[User]:
     found = await ctx.deps.profiles.get(cmd.id, ctx.user_id)
     if found is None:
         raise NotFound(f"no user {cmd.id}", field="id")
-    return Outcome(found.user)
+    return Outcome(await _with_presence(found.user, ctx) if found.private else found.user)
 
 
 async def search(cmd: SearchUsers, ctx: Context[Deps]) -> Outcome[Users]:
@@ -69,6 +69,15 @@ async def _me(ctx: Context[Deps]) -> Me:
     if found is None:
         raise Unauthenticated(DELETED)
     return found
+
+
+async def _with_presence(user: User, ctx: Context[Deps]) -> User:
+    """What only friends see; without Redis it is left out."""
+    try:
+        (now,) = await ctx.deps.presence.read([user.user_id])
+    except Unavailable:
+        return user
+    return msgspec.structs.replace(user, online=now.online, last_seen=now.last_seen)
 
 
 def _position(cursor: str) -> int:

@@ -89,7 +89,7 @@ _application = friends.Application(
     3, 7, 8, "Alice from work", "pending", NOW, NOW + 30 * 86_400_000
 )
 _friend = friends.Friend(8, "bob", "Bob", remark="Bob (work)", since=NOW)
-_presence = presence.Presence(8, online=True, devices=["ios", "web"])
+_presence = presence.Presence(8, online=True, devices=["ios", "web"], at=NOW)
 _info: dict[str, Any] = {
     "group_id": 5,
     "name": "Friday dinner",
@@ -287,7 +287,7 @@ EXAMPLES: tuple[Model, ...] = (
     _connection,
     presence.ReportPresence("Zm9ydHktdHdv", joined=[_connection], begins=True),
     presence.PresenceReported(known=True),
-    events.PresencePushed(8, online=False, last_seen=NOW),
+    events.PresencePushed(8, online=False, last_seen=NOW, at=NOW),
     events.TypingPushed(CONVERSATION, 7, typing=True),
     records.RecallRequested(**_asked, msg_id=_message["msg_id"], window_ms=120_000),
     records.EditRequested(**_asked, msg_id=_message["msg_id"], content="Hello, Bob!"),

@@ -465,11 +465,16 @@ async def test_profiles_show_what_one_is_to_oneself(service: Service) -> None:
     await service.call("friend.remark", {"id": b, "remark": "Bobby"}, user=a)
     await block(service, a, c)
     bob = {"user_id": b, "username": "bob", "nickname": "bob", "friend": True, "remark": "Bobby"}
+    online = {"online": False}
     bonnie = {"user_id": c, "username": "bonnie", "nickname": "bonnie", "blocked": True}
-    assert await service.call("user.get", {"id": b}, user=a) == bob
+    assert await service.call("user.get", {"id": b}, user=a) == bob | online
     found = await service.call("user.search", {"q": "bo"}, user=a)
     assert found["users"] == [bob, bonnie]
     alice = {"user_id": a, "username": "alice", "nickname": "alice"}
-    assert await service.call("user.get", {"id": a}, user=b) == alice | {"friend": True}
+    assert await service.call("user.get", {"id": a}, user=b) == alice | {"friend": True} | online
     assert await service.call("user.get", {"id": a}, user=c) == alice, "nothing tells of a block"
     assert await service.call("user.get", {"id": a}, user=a) == alice
+    await block(service, b, a)
+    assert await service.call("user.get", {"id": b}, user=a) == bob, (
+        "only friends know of his presence"
+    )
