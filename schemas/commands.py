@@ -13,7 +13,7 @@ from schemas.types import Empty, Model
 Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
 ModelType = type[Model]
 API_PREFIX = "/api/v1"
-HOT = frozenset({"send", "recall", "read", "history"})
+HOT = frozenset({"send", "recall", "read", "history", "presence"})
 """Functions of which a process always runs. The others may be scaled to zero and start when a command comes."""
 
 

@@ -13,11 +13,19 @@ from schemas.docs.model import (
     structs,
     table,
 )
-from schemas.events import EDGE_EVENTS, EVENTS, Change, GroupMembers, Head, MessagePushed
+from schemas.events import (
+    EDGE_EVENTS,
+    EVENTS,
+    Change,
+    GroupMembers,
+    Head,
+    MessagePushed,
+    TypingPushed,
+)
 from schemas.facts import FACTS, type_of
 
 GROUP_EVENTS = tuple(
-    e for e in EVENTS if issubclass(e, (MessagePushed, Change, Head, GroupMembers))
+    e for e in EVENTS if issubclass(e, (MessagePushed, Change, Head, GroupMembers, TypingPushed))
 )
 GROUP_ONLY = (GroupMembers,)
 BUS_EVENTS = tuple(e for e in EVENTS if e not in EDGE_EVENTS and e not in GROUP_ONLY)

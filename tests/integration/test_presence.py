@@ -3,11 +3,14 @@
 import asyncio
 from typing import Any
 
+import msgspec
 import pytest
+from sqlalchemy import insert
 
 from functions.presence.handlers import LIFE_S
 from schemas.commands import BY_NAME
-from shared.errors import AppError, BadRequest, Blocked, NotFriend, RateLimited
+from shared import tables
+from shared.errors import AppError, BadRequest, Blocked, NotFriend, NotMember, RateLimited
 from shared.ids import now_ms
 from shared.presence import DEAD_AFTER_MS, PresenceStore
 from tests.inprocess import Service
@@ -247,3 +250,38 @@ async def test_typing_that_is_refused(service: Service, pair: tuple[int, int]) -
         await service.call("typing.send", {"receiver_id": c}, user=a)
     with pytest.raises(BadRequest):
         await service.call("presence.subscribe", {"user_ids": list(range(1, 502))}, user=a)
+
+
+async def test_typing_in_a_group(service: Service, pair: tuple[int, int]) -> None:
+    a, b = pair
+    async with service.resources.engine().begin() as sql:
+        values = dict.fromkeys(("version", "members_version", "created_ms", "changed_ms"), 1)
+        await sql.execute(
+            insert(tables.group).values(
+                id=5,
+                name="g",
+                owner_id=a,
+                created_at="2026-01-01 00:00:00.000",
+                announcement="",
+                join_mode="open",
+                past="hidden",
+                member_count=1,
+                **values,
+            )
+        )
+        await sql.execute(
+            insert(tables.group_member).values(
+                group_id=5, user_id=a, joined_at="2026-01-01 00:00:00.000", joined_ms=1
+            )
+        )
+    pushed: list[tuple[str, bytes]] = []
+    service._bus.listen("im.v1.group.*", lambda to, _r, frame, _h: pushed.append((to, frame)))
+    for named in ({"group_id": 5}, {"conversation_id": "g_5"}):
+        await service.call("typing.send", named, user=a)
+    with pytest.raises(NotMember):
+        await service.call("typing.send", {"group_id": 5}, user=b)
+    assert [to for to, _ in pushed] == ["im.v1.group.5"] * 2
+    assert msgspec.json.decode(pushed[0][1]) == {
+        "type": "typing",
+        "data": {"conversation_id": "g_5", "user_id": a, "typing": True},
+    }
