@@ -6,7 +6,7 @@ The edge routes by it, the functions bind to it, `schemas.generate` documents it
 from dataclasses import dataclass, field
 from typing import Literal
 
-from schemas import auth, conversations, friends, groups, messages, presence, users
+from schemas import auth, conversations, friends, groups, messages, presence, search, users
 from schemas.errors import ErrorCode
 from schemas.types import Empty, Model
 
@@ -265,6 +265,24 @@ COMMANDS: tuple[Command, ...] = (
         messages.Synced,
         "What a device has missed in all its conversations",
         Route("POST", "/messages/sync"),
+    ),
+    Command(
+        "message.search",
+        "history",
+        search.SearchMessages,
+        search.FoundMessages,
+        "Find messages by their words",
+        Route("GET", "/messages/search"),
+        errors=("forbidden",),
+    ),
+    Command(
+        "message.report",
+        "history",
+        search.ReportMessage,
+        Empty,
+        "Show a message to the operators",
+        Route("POST", "/messages/report"),
+        errors=("not_found",),
     ),
     Command(
         "message.receipts",

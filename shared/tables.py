@@ -371,14 +371,12 @@ message_report = Table(
     metadata,
     # What users want the operators to look at, once per user and message, with the content as it was then: its sender
     # may recall or edit it.
-    Column("id", Id, primary_key=True, autoincrement=True),
-    Column("msg_id", BigInteger, nullable=False),
+    Column("msg_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("reporter_id", BigInteger, primary_key=True, autoincrement=False),
     Column("conversation_id", ascii_string(64), nullable=False),
-    Column("reporter_id", BigInteger, nullable=False),
     Column("reason", String(500), nullable=False),
     Column("content", String(500), nullable=False),
     Column("created_ms", BigInteger, nullable=False),
-    UniqueConstraint("msg_id", "reporter_id", name="uk_message_report"),
     **OPTIONS,
 )
 

@@ -1,14 +1,16 @@
-"""`history`: pages of a conversation, what a device has missed, and the conversation list."""
+"""`history`: pages of a conversation, what a device has missed, conversations, and the search."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from functions.history import listing, receipts
+from functions.history import listing, receipts, reporting, searching
 from functions.history.book import SqlBook
 from functions.history.cache import HotCache
 from functions.history.changes import SqlChanges
 from functions.history.handler import Deps, history, sync
+from functions.history.index import SqlIndex
 from functions.history.pages import Pages
+from functions.history.reporting import SqlReports
 from functions.history.shelf import SqlShelf
 from functions.history.store import SqlArchive
 from functions.history.tail import Tails
@@ -22,6 +24,8 @@ class All(Deps, frozen=True):
 
     listing: listing.Deps
     receipts: receipts.Deps
+    searching: searching.Deps
+    reporting: reporting.Deps
     rates: Pages
 
 
@@ -42,6 +46,8 @@ async def lifespan(resources: Resources) -> AsyncIterator[All]:
         SqlChanges(engine, archive),
         listing.Deps(SqlShelf(engine), Tails(resources.redis())),
         receipts.Deps(Messages(engine), archive, SqlBook(engine)),
+        searching.Deps(SqlIndex(engine)),
+        reporting.Deps(SqlReports(engine)),
         pages,
     )
 
@@ -51,6 +57,8 @@ function = Function(
     (
         on("message.history", history, hits),
         on("message.sync", sync),
+        on("message.search", searching.search),
+        on("message.report", reporting.report),
         on("message.receipts", receipts.receipts),
         on("message.edits", receipts.edits),
         on("conversation.list", listing.list_conversations),

@@ -95,7 +95,7 @@ class PinsPage(Model):
 async def receipts(cmd: ListReceipts, ctx: Context[HasDeps]) -> Outcome[Receipts]:
     """Who has read a message, and whose devices have it."""
     after = _number(cmd.cursor)
-    message = await _seen(ctx, cmd.msg_id)
+    message = await seen(ctx.deps.receipts, ctx.user_id, cmd.msg_id)
     readers = await ctx.deps.receipts.book.readers(message, after, cmd.limit + 1)
     page = readers.page[: cmd.limit]
     return Outcome(
@@ -111,7 +111,7 @@ async def receipts(cmd: ListReceipts, ctx: Context[HasDeps]) -> Outcome[Receipts
 
 async def edits(cmd: ListEdits, ctx: Context[HasDeps]) -> Outcome[Edits]:
     """What a message was before it was edited; of a recalled one nothing is left."""
-    message = await _seen(ctx, cmd.msg_id)
+    message = await seen(ctx.deps.receipts, ctx.user_id, cmd.msg_id)
     return Outcome(Edits(list(await ctx.deps.receipts.book.edits(message.id))))
 
 
@@ -131,16 +131,16 @@ async def pins(cmd: ListPins, ctx: Context[HasDeps]) -> Outcome[PinsPage]:
     )
 
 
-async def _seen(ctx: Context[HasDeps], msg_id: str) -> MessageRow:
+async def seen(deps: Deps, user_id: int, msg_id: str) -> MessageRow:
     """The message, if it is there for the asker. Raises: NotFound."""
-    message = await ctx.deps.receipts.messages.find(msg_id)
+    message = await deps.messages.find(msg_id)
     missing = NotFound(f"no message {msg_id}", field="msg_id")
     if message is None:
         raise missing
     try:
-        check_private(ctx.user_id, message.conversation_id)
+        check_private(user_id, message.conversation_id)
         view = known(
-            await ctx.deps.receipts.views.view(ctx.user_id, message.conversation_id),
+            await deps.views.view(user_id, message.conversation_id),
             message.conversation_id,
         )
     except AppError as error:

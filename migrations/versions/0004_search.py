@@ -7,12 +7,10 @@ from sqlalchemy import (
     BigInteger,
     Column,
     Index,
-    Integer,
     LargeBinary,
     MetaData,
     String,
     Table,
-    UniqueConstraint,
 )
 from sqlalchemy.dialects import mysql
 
@@ -49,16 +47,12 @@ message_token = Table(
 message_report = Table(
     "message_report",
     metadata,
-    Column(
-        "id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True
-    ),
-    Column("msg_id", BigInteger, nullable=False),
+    Column("msg_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("reporter_id", BigInteger, primary_key=True, autoincrement=False),
     Column("conversation_id", ConversationId, nullable=False),
-    Column("reporter_id", BigInteger, nullable=False),
     Column("reason", String(500), nullable=False),
     Column("content", String(500), nullable=False),
     Column("created_ms", BigInteger, nullable=False),
-    UniqueConstraint("msg_id", "reporter_id", name="uk_message_report"),
     **OPTIONS,
 )
 

@@ -17,6 +17,7 @@ from schemas import (
     messages,
     presence,
     records,
+    search,
     users,
 )
 from schemas.types import Empty, Model
@@ -295,6 +296,9 @@ EXAMPLES: tuple[Model, ...] = (
     records.PinRequested(**_asked, msg_id=_message["msg_id"]),
     records.ReadRequested(**_asked, seq=42),
     records.DeliveredRequested(**_asked, seq=42),
+    search.SearchMessages("harbour ten"),
+    search.FoundMessages([messages.Message(**_message)], None),
+    search.ReportMessage(_message["msg_id"], "an insult"),
     errors.ErrorBody("not_found", "there is no user 9", "4bf92f3577b34da6a3ce929d0e0e4736"),
 )
 _BY_TYPE = {type(example): example for example in EXAMPLES}
