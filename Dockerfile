@@ -1,27 +1,36 @@
 # One image for every process. The build arguments choose what is in it and what it runs:
 #   docker build --build-arg GROUP=edge      --build-arg FUNCTION=edge       -t natterjack/edge .
 #   docker build --build-arg GROUP=functions --build-arg FUNCTION=send       -t natterjack/send .
+#   docker build --build-arg GROUP=edge      --build-arg FUNCTION=bridge     -t natterjack/bridge .
 #   docker build --build-arg GROUP=functions --build-arg FUNCTION=migrations -t natterjack/migrations .
 # BASE_IMAGE is anything with Python 3.11 or newer as `python3` and its venv module. Images of one group share all
-# layers. Behind a mirror or a proxy that inspects TLS: --secret id=pip,src=pip.conf --secret id=ca,src=ca.pem
+# layers, and the same sources give the same layers wherever they are built. Behind a mirror or a proxy that inspects
+# TLS: --secret id=pip,src=pip.conf --secret id=ca,src=ca.pem
 ARG BASE_IMAGE=docker.io/library/python:3.12-slim
 
 FROM ${BASE_IMAGE} AS packages
 # Which lock of requirements/: edge, functions or media.
 ARG GROUP=functions
-COPY requirements/${GROUP}.txt /requirements.txt
-# Everything comes as a wheel (no compiler here), and only with the hashes of the lock. pip itself stays behind.
+COPY requirements/${GROUP}.txt deploy/sbom.py /
+# Everything comes as a wheel (no compiler here), and only with the hashes of the lock. pip itself stays behind. Nothing
+# depends on when it was built: byte code names its source by hash, and all times are the same.
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
     --mount=type=secret,id=ca,target=/run/ca.pem \
     if [ -f /run/ca.pem ]; then export PIP_CERT=/run/ca.pem; fi \
     && python3 -m venv /venv \
-    && /venv/bin/python3 -m pip --disable-pip-version-check install --no-cache-dir --quiet \
-       --only-binary :all: --no-deps --require-hashes -r /requirements.txt \
-    && /venv/bin/python3 -m pip --disable-pip-version-check uninstall --quiet --yes setuptools pip
+    && /venv/bin/python3 -m pip --disable-pip-version-check install --no-cache-dir --no-compile --quiet \
+       --only-binary :all: --no-deps --require-hashes -r /${GROUP}.txt \
+    && /venv/bin/python3 -m pip --disable-pip-version-check uninstall --quiet --yes setuptools pip \
+    && /venv/bin/python3 /sbom.py "${GROUP}" >/venv/sbom.cdx.json \
+    && find /venv -name __pycache__ -prune -exec rm -rf {} + \
+    && /venv/bin/python3 -m compileall -q --invalidation-mode unchecked-hash /venv/lib \
+    && find /venv -exec touch --no-dereference --date=@0 {} +
 
 FROM ${BASE_IMAGE} AS code
 COPY . /app
-RUN chmod -R a+rX,go-w /app && python3 -m compileall -q /app
+RUN chmod -R a+rX,go-w /app \
+    && python3 -m compileall -q --invalidation-mode unchecked-hash /app \
+    && find /app -exec touch --no-dereference --date=@0 {} +
 
 FROM ${BASE_IMAGE}
 COPY --from=packages /venv /venv

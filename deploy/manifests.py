@@ -2,7 +2,8 @@
 
 The charts are the one source. Files are committed, so that `kubectl apply` needs no Helm, and so that a change of the
 charts shows what it changes in a cluster. `--check` says whether they are fresh: by a checksum of everything, so that
-no Helm is needed, and where there is one by rendering again.
+no Helm is needed, and where there is one by rendering again. `--part NAME` prints one part, with `--values` of its own:
+so a team gets the manifest of a function that is not ours.
 """
 
 import argparse
@@ -13,6 +14,7 @@ import shutil
 import subprocess
 import sys
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -49,9 +51,20 @@ def render(helm: str) -> dict[str, str]:
     for release, chart in CHARTS.items():
         note = NOTE.format(chart=chart.relative_to(ROOT))
         for part, documents in by_part(_template(helm, release, chart)).items():
-            files[f"{part}.yaml"] = note + "".join(f"---\n{text.strip()}\n" for text in documents)
+            files[f"{part}.yaml"] = note + _joined(documents)
     files[KUSTOMIZATION] = _kustomization(files)
     return files
+
+
+def render_part(helm: str, part: str, values: list[str]) -> str:
+    """The manifest of one part of Natterjack's chart. `values`: files that override the chart's values.
+
+    Raises: ManifestError with Helm's own words, or if there is no such part.
+    """
+    parts = by_part(_template(helm, "natterjack", CHARTS["natterjack"], values))
+    if part not in parts:
+        raise ManifestError(f"no part named {part}; there are {', '.join(parts)}")
+    return _joined(parts[part])
 
 
 def by_part(output: str) -> dict[str, list[str]]:
@@ -111,9 +124,14 @@ def _kustomization(files: dict[str, str]) -> str:
     )
 
 
-def _template(helm: str, release: str, chart: Path) -> str:
+def _joined(documents: list[str]) -> str:
+    return "".join(f"---\n{text.strip()}\n" for text in documents)
+
+
+def _template(helm: str, release: str, chart: Path, values: Sequence[str] = ()) -> str:
     command = [helm, "template", release, str(chart), "--namespace", release]
     command += ["--kube-version", KUBERNETES, "--set", "namespace.create=true"]
+    command += [f"--values={path}" for path in values]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise ManifestError(done.stderr.strip())
@@ -124,12 +142,16 @@ def main(arguments: list[str]) -> int:
     """Status 1 if they are stale or cannot be made; one line says why."""
     parser = argparse.ArgumentParser(prog="./task manifests --", description=__doc__)
     parser.add_argument("--check", action="store_true", help="only say whether they are fresh")
-    check = parser.parse_args(arguments).check
+    parser.add_argument("--part", metavar="NAME", help="print the manifest of one part")
+    parser.add_argument("--values", action="append", default=[], metavar="FILE", help="for --part")
+    options = parser.parse_args(arguments)
     helm = find_helm()
     try:
-        if check:
+        if options.check:
             if stale() or (helm and _differs(render(helm))):
                 raise ManifestError("knative/rendered is stale; ./task manifests makes it anew")
+        elif helm and options.part:
+            print(render_part(helm, options.part, options.values), end="")
         elif helm:
             write(render(helm))
         else:

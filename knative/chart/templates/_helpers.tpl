@@ -18,8 +18,9 @@ app.kubernetes.io/part-of: natterjack
 app.kubernetes.io/version: {{ .root.Values.images.tag | quote }}
 {{- end }}
 
+{{/* Takes the root context, what it runs, and perhaps an image of its own. */}}
 {{- define "natterjack.image" -}}
-{{ .root.Values.images.repository }}/{{ .process }}:{{ .root.Values.images.tag }}
+{{ .image | default (printf "%s/%s:%s" .root.Values.images.repository .process .root.Values.images.tag) }}
 {{- end }}
 
 {{/* As little as a process can do with. No user is named: the image has one, and some clusters choose their own. */}}
@@ -63,7 +64,7 @@ seccompProfile:
     defaultMode: 292 # 0444: any user, as only the process is in there
     sources:
       - secret:
-          name: {{ get .root.Values.secrets .role }}
+          name: {{ required (printf "secrets.%s: which Secret is that?" .role) (get .root.Values.secrets .role) }}
           items:
             {{- range .servers }}
             {{- if has . (list "nats" "redis" "db") }}
@@ -95,6 +96,9 @@ IM_LOG_LEVEL: {{ .Values.settings.logLevel | quote }}
 {{- if .Values.settings.otlpEndpoint }}
 OTEL_EXPORTER_OTLP_ENDPOINT: {{ .Values.settings.otlpEndpoint | quote }}
 IM_TRACE_SAMPLE: {{ .Values.settings.traceSample | quote }}
+{{- end }}
+{{- range $name, $value := .Values.settings.environment }}
+{{ $name }}: {{ $value | quote }}
 {{- end }}
 {{- end }}
 
