@@ -24,17 +24,21 @@ RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
     && /venv/bin/python3 /sbom.py "${GROUP}" >/venv/sbom.cdx.json \
     && find /venv -name __pycache__ -prune -exec rm -rf {} + \
     && /venv/bin/python3 -m compileall -q --invalidation-mode unchecked-hash /venv/lib \
-    && find /venv -exec touch --no-dereference --date=@0 {} +
+    && mkdir /image \
+    && mv /venv /image \
+    && find /image -exec touch --no-dereference --date=@0 {} +
 
 FROM ${BASE_IMAGE} AS code
 COPY . /app
 RUN chmod -R a+rX,go-w /app \
     && python3 -m compileall -q --invalidation-mode unchecked-hash /app \
-    && find /app -exec touch --no-dereference --date=@0 {} +
+    && mkdir /image \
+    && mv /app /image \
+    && find /image -exec touch --no-dereference --date=@0 {} +
 
 FROM ${BASE_IMAGE}
-COPY --from=packages /venv /venv
-COPY --from=code /app /app
+COPY --from=packages /image /
+COPY --from=code /image /
 WORKDIR /app
 # Nothing is written but to /tmp, and no user name is needed: any uid will do.
 ENV PATH=/venv/bin:/usr/local/bin:/usr/bin:/bin \

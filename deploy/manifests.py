@@ -26,6 +26,8 @@ CHARTS = {"natterjack": KNATIVE / "chart", "natterjack-servers": KNATIVE / "serv
 """By release, which is the namespace as well."""
 APART = ("servers",)
 """Parts that `kubectl apply -k` leaves out."""
+EXAMPLE = ROOT / "examples" / "translate"
+"""A function that is not ours: its values.yaml and the manifest that a team would make of it."""
 NOTE = "# Made by ./task manifests out of {chart}: change that.\n"
 _PART = re.compile(r"^ {4}app\.kubernetes\.io/component: (\S+)$", re.MULTILINE)
 _SOURCE = re.compile(r"^# Source: .*\n", re.MULTILINE)
@@ -67,6 +69,11 @@ def render_part(helm: str, part: str, values: list[str]) -> str:
     return _joined(parts[part])
 
 
+def render_example(helm: str) -> str:
+    """The manifest of the example. Raises: ManifestError."""
+    return render_part(helm, EXAMPLE.name, [str(EXAMPLE / "values.yaml")])
+
+
 def by_part(output: str) -> dict[str, list[str]]:
     """Splits what Helm wrote by the label that says to which part each resource belongs."""
     parts: dict[str, list[str]] = defaultdict(list)
@@ -83,9 +90,9 @@ def by_part(output: str) -> dict[str, list[str]]:
 def digest(rendered: Path = RENDERED) -> str:
     """Of the charts and of what was made of them, so that a change of either shows."""
     whole = hashlib.sha256()
-    for folder in (*CHARTS.values(), rendered):
+    for folder in (*CHARTS.values(), EXAMPLE, rendered):
         for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-            if path.name != KUSTOMIZATION:
+            if path.name != KUSTOMIZATION and (folder != EXAMPLE or path.suffix == ".yaml"):
                 content = hashlib.sha256(path.read_bytes()).hexdigest()
                 whole.update(f"{path.relative_to(folder).as_posix()} {content}\n".encode())
     return whole.hexdigest()
@@ -153,6 +160,7 @@ def main(arguments: list[str]) -> int:
         elif helm and options.part:
             print(render_part(helm, options.part, options.values), end="")
         elif helm:
+            (EXAMPLE / "manifest.yaml").write_text(render_example(helm), encoding="utf-8")
             write(render(helm))
         else:
             raise ManifestError("Helm is not found on the PATH, and .ci/go has not built it")

@@ -43,7 +43,7 @@ TOOK_PART = "took part"
 PARTICIPANTS: dict[str, str] = dict.fromkeys(
     (
         *("nats-server", "redis-server", "S3 server", "MariaDB", "Kafka"),
-        *("Docker engine", "Compose", "helm", "kubeconform"),
+        *("Docker engine", "Compose", "helm", "kubeconform", "knative-admission"),
     ),
     NOT_ASKED,
 )

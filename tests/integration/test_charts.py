@@ -1,4 +1,4 @@
-"""The charts, by Helm and kubeconform themselves: linted, rendered with other values, refused with wrong ones."""
+"""The charts, by Helm, kubeconform and Knative themselves: linted, rendered with other values, wrong ones refused."""
 
 import subprocess
 from pathlib import Path
@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from deploy import manifests
-from tests.manifests import SCHEMAS, Document, identity, program, run
+from tests.manifests import SCHEMAS, Document, documents, identity, program, run
 
 CHART = manifests.CHARTS["natterjack"]
 SERVERS = manifests.CHARTS["natterjack-servers"]
@@ -35,6 +35,23 @@ def test_they_are_rendered_anew_and_nothing_changed() -> None:
     on_disk = {path.name: path.read_text() for path in manifests.RENDERED.glob("*.yaml")}
     del files[manifests.KUSTOMIZATION], on_disk[manifests.KUSTOMIZATION]
     assert files == on_disk
+
+
+def test_the_manifest_of_the_example_is_what_its_values_make() -> None:
+    part = manifests.render_example(program("helm"))
+    assert part == (manifests.EXAMPLE / "manifest.yaml").read_text()
+
+
+def test_a_part_that_is_not_there_is_named() -> None:
+    with pytest.raises(manifests.ManifestError, match="no part named translate; there are auth, "):
+        manifests.render_part(program("helm"), "translate", [])
+
+
+def test_knative_itself_admits_every_service_and_binding() -> None:
+    for path in (*manifests.RENDERED.glob("*.yaml"), manifests.EXAMPLE / "manifest.yaml"):
+        wanted = [d for d in documents(path) if d["apiVersion"].split(".")[1:2] == ["knative"]]
+        said = run(program("knative-admission"), str(path))
+        assert said == f"{len(wanted)} checked, 0 refused\n"
 
 
 @pytest.mark.parametrize("chart", [CHART, SERVERS], ids=["natterjack", "servers"])

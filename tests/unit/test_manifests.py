@@ -25,7 +25,8 @@ from tests.manifests import (
 
 PARTS = rendered()
 OURS = {part: found for part, found in PARTS.items() if part != "servers"}
-EVERYTHING = [document for found in PARTS.values() for document in found]
+EXAMPLE = documents(manifests.EXAMPLE / "manifest.yaml")
+EVERYTHING = [document for found in PARTS.values() for document in found] + EXAMPLE
 OWN = [document for found in OURS.values() for document in found]
 VALUES: dict[str, Any] = yaml.safe_load(
     (manifests.CHARTS["natterjack"] / "values.yaml").read_text()
