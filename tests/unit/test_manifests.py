@@ -12,6 +12,7 @@ import yaml
 from deploy import manifests
 from deploy.kubernetes_secrets import main as print_secrets
 from functions.__main__ import load, registry
+from schemas.commands import HOT
 from tests.data.kubernetes.make import file_name
 from tests.manifests import (
     SCHEMAS,
@@ -58,6 +59,9 @@ def test_a_function_is_hot_cold_or_a_reader_by_what_it_does() -> None:
     for name, row in FUNCTIONS.items():
         has_commands = bool(load(name).handlers)
         assert (row["kind"] == "reader") is not has_commands, name
+        assert (row["kind"] == "hot") is (name in HOT), (
+            "schemas.commands.HOT says whose callers wait less"
+        )
     for name, found in OURS.items():
         kinds = names(found)
         match FUNCTIONS.get(name, {}).get("kind"):
