@@ -79,15 +79,14 @@ class System:
             self.add(f"timeline-{i}", ["functions", "timeline"])
         await self.ready()
 
-    def _process(self, name: str, module: list[str]) -> Process:
+    def _process(self, name: str, module: list[str], **env: str) -> Process:
         command = [sys.executable, "-m", *module]
-        return Process(
-            name, command, folder=ROOT, log=self._folder / f"{name}.log", env=self.env, grace=15
-        )
+        log = self._folder / f"{name}.log"
+        return Process(name, command, folder=ROOT, log=log, env=self.env | env, grace=15)
 
-    def add(self, name: str, module: list[str]) -> Process:
-        """Starts `python -m MODULE …` with the settings of this system."""
-        process = self.processes[name] = self._process(name, module)
+    def add(self, name: str, module: list[str], **env: str) -> Process:
+        """Starts `python -m MODULE …` with the settings of this system, and further ones."""
+        process = self.processes[name] = self._process(name, module, **env)
         process.launch()
         return process
 

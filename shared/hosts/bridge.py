@@ -34,7 +34,7 @@ from shared.ids import now_ms, random_token
 from shared.settings import Settings, SettingsError
 from shared.telemetry import set_up_logging
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("shared.hosts.bridge")
 
 SOURCE = "/natterjack/bridge/"
 FACT_S = 50.0
@@ -112,7 +112,7 @@ class Bridging:
 
     def __init__(self, host: Host, facts: FactReader | None) -> None:
         self._host = host
-        self._facts = facts
+        self.facts = facts
 
     @classmethod
     async def start(
@@ -136,8 +136,8 @@ class Bridging:
     async def drain(self, timeout_s: float) -> None:
         """See `Serving.drain`."""
         drains = [self._host.drain(timeout_s)]
-        if self._facts is not None:
-            drains.append(self._facts.drain(timeout_s))
+        if self.facts is not None:
+            drains.append(self.facts.drain(timeout_s))
         await asyncio.gather(*drains)
 
 

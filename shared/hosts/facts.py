@@ -59,9 +59,11 @@ class FactReader:
         self._address = f"{subjects.FUNCTION_INBOX}{random_token()}"
         self._sid = 0
         self._asked_for = 0
-        self._heard = 0.0
+        self._heard = -SILENCE_S
         self._tasks: set[asyncio.Task[None]] = set()
         self._keeper: asyncio.Task[None] | None = None
+        self.ready = asyncio.Event()
+        """The consumer is made: no later fact is missed."""
 
     def start(self) -> None:
         """Begins; waits in the background for JetStream and its stream."""
@@ -83,6 +85,7 @@ class FactReader:
         """Makes the consumer, and asks again whenever it has fallen silent."""
         while True:
             if self._loop.time() - self._heard > SILENCE_S and await self._ensure():
+                self.ready.set()
                 self._heard = self._loop.time()
                 self._asked_for = 0
                 self._pull()
@@ -190,4 +193,4 @@ class FactReader:
             self._heard = self._loop.time()
         else:
             log.warning("facts: %s", headers[9:80].split(b"\r\n")[0].decode("utf-8", "replace"))
-            self._heard = 0.0  # it is made anew
+            self._heard = -SILENCE_S  # it is made anew
