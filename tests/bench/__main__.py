@@ -3,11 +3,14 @@
 import argparse
 import asyncio
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 
 from laptop.process import LaptopError
+from tests.bench import bridge
+from tests.bench.bridge import BridgeReport
 from tests.bench.compare import compare, ratios
 from tests.bench.generators import LoadError
 from tests.bench.measure import Report, measure
@@ -22,10 +25,11 @@ def parser() -> argparse.ArgumentParser:
     scenarios = "\n".join(f"  {name:<8} {scenario.help}" for name, scenario in SCENARIOS.items())
     it = argparse.ArgumentParser(
         prog="./task bench --",
-        description=f"Measures the whole system, which it starts itself.\n\nScenarios:\n{scenarios}",
+        description="Measures the whole system, which it starts itself.\n\nScenarios:\n"
+        f"{scenarios}\n  bridge   a command on NATS and through a bridge; a start from zero",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    it.add_argument("scenario", choices=[*SCENARIOS, "all"], metavar="SCENARIO")
+    it.add_argument("scenario", choices=[*SCENARIOS, "bridge", "all"], metavar="SCENARIO")
     it.add_argument(
         "--stack",
         choices=KINDS,
@@ -87,8 +91,15 @@ async def run(arguments: argparse.Namespace) -> list[Report]:
 def main() -> int:
     """Status 1 if something could not run, 3 if a message was lost, doubled or misordered."""
     arguments = parser().parse_args()
+    reports: Sequence[Report | BridgeReport]
     try:
-        reports = asyncio.run(run(arguments))
+        if arguments.scenario == "bridge":
+            report = asyncio.run(bridge.measure(arguments.seconds))
+            print(bridge.table(report), flush=True)
+            reports, lost = [report], any(row.failed for row in report.rows)
+        else:
+            whole = asyncio.run(run(arguments))
+            reports, lost = whole, any(report.problems for report in whole)
     except (LaptopError, LoadError) as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
@@ -96,7 +107,7 @@ def main() -> int:
         arguments.json.write_bytes(
             msgspec.json.format(msgspec.json.encode(reports), indent=2) + b"\n"
         )
-    return 3 if any(report.problems for report in reports) else 0
+    return 3 if lost else 0
 
 
 if __name__ == "__main__":

@@ -72,11 +72,12 @@ class Stack:
             for first in range(1, count + 1, _USERS_AT_ONCE):
                 last = min(first + _USERS_AT_ONCE - 1, count)
                 await connection.execute(
-                    insert(tables.user), list(map(_user, range(first, last + 1)))
+                    insert(tables.user), list(map(user_row, range(first, last + 1)))
                 )
 
 
-def _user(user_id: int) -> dict[str, object]:
+def user_row(user_id: int) -> dict[str, object]:
+    """A user who has only his token."""
     name = f"bench-{user_id}"
     return {
         "id": user_id,

@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.bench import bridge
 from tests.bench.histogram import Histogram
 from tests.bench.measure import Report, measure
 from tests.bench.progress import Progress
@@ -48,6 +49,18 @@ async def test_chatters() -> None:
     )
     assert report.counts["stored"] == report.counts["acked"] > 0
     assert report.counts["reads"] > 0
+
+
+@pytest.mark.slow
+async def test_bridge() -> None:
+    report = await bridge.measure(0.2)
+    assert [(row.road, row.in_flight) for row in report.rows] == [
+        (road, count) for road in ("direct", "bridge") for count in bridge.IN_FLIGHT
+    ]
+    assert all(row.commands > 0 and row.failed == 0 for row in report.rows)
+    assert all(set(row.cpu_us) == {"profile", "bridge"} for row in report.rows[3:])
+    assert len(report.start_ms) == bridge.STARTS
+    assert bridge.table(report)
 
 
 def test_quantiles_are_at_most_one_percent_too_high() -> None:
