@@ -38,8 +38,12 @@ def key_of(conversation_id: str) -> str:
 
 
 def fresh_key(user_id: int) -> str:
-    """The Redis key of a user's conversations that begun a moment ago: they may not be stored yet."""
+    """The Redis key of a user's newest conversations: a set of ids. They may not be stored yet."""
     return f"im:fresh:{user_id}"
+
+
+FRESH_S = 60
+"""How long a conversation counts as new; it is stored long before."""
 
 
 Messages = Mapping[str, Sequence[tuple[int, bytes]]]
@@ -61,6 +65,15 @@ class HotWriter:
             for entry in entries:
                 args += entry
         await self._add([key_of(c) for c in messages], args)
+
+    async def begin(self, conversations: Mapping[str, Sequence[int]]) -> None:
+        """Notes new conversations for their members. Raises: redis.RedisError, OSError."""
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for conversation_id, members in conversations.items():
+                for user_id in members:
+                    pipe.sadd(fresh_key(user_id), conversation_id)
+                    pipe.expire(fresh_key(user_id), FRESH_S)
+            await pipe.execute()
 
     async def forget(self, conversations: Sequence[str]) -> None:
         """Removes conversations. Raises: redis.RedisError, OSError."""

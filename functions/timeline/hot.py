@@ -10,6 +10,7 @@ from redis.exceptions import RedisError
 
 from functions.timeline.core import Accepted
 from shared.hot import HotWriter
+from shared.ids import Private
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +40,10 @@ class RedisHot:
     async def add(self, messages: Iterable[Accepted]) -> None:
         """See `Hot.add`."""
         batch: dict[str, list[tuple[int, bytes]]] = {}
+        begun: dict[str, Private] = {}
         for message in messages:
+            if message.seq == 1:
+                begun[message.request.conversation_id] = message.members
             batch.setdefault(message.request.conversation_id, []).append(
                 (message.seq, message.message)
             )
@@ -56,6 +60,8 @@ class RedisHot:
                 for conversation_id in some:
                     del self._stale[conversation_id]
             await self._writer.add(batch)
+            if begun:
+                await self._writer.begin(begun)
         except (RedisError, OSError) as error:
             log.warning("the hot cache is not reached, going on without: %s", error)
             self._resting_until = loop.time() + PAUSE_S

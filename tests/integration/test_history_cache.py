@@ -9,6 +9,7 @@ import redis.asyncio
 from functions.history.cache import HotCache
 from functions.history.pages import Window
 from functions.history.span import Bounds, span_of
+from functions.history.tail import Tails
 from shared.adapters.redis import open_redis
 from shared.hot import KEPT, HotWriter
 from tests.servers import RedisServer
@@ -66,5 +67,30 @@ async def test_redis_away_is_an_empty_cache(
     try:
         assert await cache.read("p_1_2", Bounds(None, None, 5)) == Window(0, ())
         await cache.repair("p_1_2", {1: message(1)}, 0)
+    finally:
+        redis_server.start()
+
+
+def counted(seq: int) -> bytes:
+    return b'{"seq":%d,"sender_id":2,"msg_type":1,"status":0}' % seq
+
+
+async def test_what_is_not_stored_yet(client: redis.asyncio.Redis) -> None:
+    writer = HotWriter(client)
+    await writer.add({"p_1_2": [(s, counted(s)) for s in range(1, 6)]})
+    await writer.begin({"p_1_2": (1, 2)})
+    fresh, tails = await Tails(client).read(1, {"p_1_2": 3, "p_1_9": 0})
+    assert fresh == {"p_1_2"}
+    assert [m.seq for m, _ in tails["p_1_2"]] == [4, 5]
+    assert tails["p_1_9"] == []
+    assert await Tails(client).read(3, {"p_1_2": 5}) == (frozenset(), {"p_1_2": []})
+
+
+async def test_redis_away_is_nothing_unstored(
+    client: redis.asyncio.Redis, redis_server: RedisServer
+) -> None:
+    redis_server.kill()
+    try:
+        assert await Tails(client).read(1, {"p_1_2": 0}) == (frozenset(), {})
     finally:
         redis_server.start()
