@@ -10,7 +10,6 @@ from aiohttp import web
 from edge import frames
 from edge.board import Board
 from edge.http import MAX_BODY, Handler, add_command_routes, bearer
-from edge.hub import Hub
 from edge.metrics import prometheus_text
 from edge.middleware import common_headers, cors, errors_as_json
 from edge.road import Road
@@ -110,8 +109,7 @@ class Edge:
         for task in (connecting, posting):
             task.cancel()
         if self._bus is not None and self._inbox is not None and self._common is not None:
-            self._common.roster.close()
-            self._common.hub.close()
+            self._common.close()
             self._inbox.close()
             await self._bus.close()
 
@@ -123,12 +121,12 @@ class Edge:
             self.failed = True
             self.on_failure()
             return
-        inbox, hub = Inbox(bus), Hub(bus)
+        inbox = Inbox(bus)
         bus.on_reconnect(self._reconnected)
         await bus.flush()
         road = Road(inbox, self._stats)
         self._bus, self._inbox = bus, inbox
-        self._common = Common(hub, road, Roster(), self._stats, self.verifier)
+        self._common = Common(bus, road, Roster(), self._stats, self.verifier)
         self._post()
 
     def _reconnected(self) -> None:

@@ -9,6 +9,8 @@ from functools import partial
 
 from edge import frames
 from edge.answers import Answer
+from edge.checks import SessionChecks
+from edge.directory import Directory
 from edge.frames import text_frame
 from edge.hub import Hub
 from edge.outbox import Outbox
@@ -16,9 +18,9 @@ from edge.road import Road, identity
 from edge.roster import HEARTBEAT_S, Roster
 from edge.session import Action, Ask, Close, LoggedIn, Session, Write
 from edge.stats import Stats
-from schemas.commands import BY_TYPE
 from schemas.events import Ready
 from shared.auth import TokenVerifier
+from shared.bus import Bus
 from shared.function import frame
 from shared.ids import random_token
 
@@ -27,25 +29,29 @@ MAX_OUTGOING = 1 << 20
 CLOSE_GRACE_S = 5.0
 """How long a closing connection may take to send what is buffered and hear the client's close."""
 
-CHECK = BY_TYPE["auth.check"]
-CHECK_AGAIN_S = 15.0
-"""Pause until a session is checked again if nobody could tell whether it has ended."""
-
 
 class Common:
     """What all sockets of a worker share."""
 
-    __slots__ = ("hub", "outbox", "road", "roster", "stats", "verifier")
+    __slots__ = ("checks", "hub", "outbox", "road", "roster", "stats", "verifier")
 
     def __init__(
-        self, hub: Hub, road: Road, roster: Roster, stats: Stats, verifier: TokenVerifier
+        self, bus: Bus, road: Road, roster: Roster, stats: Stats, verifier: TokenVerifier
     ) -> None:
-        self.hub = hub
+        directory = Directory(road)
+        self.hub = Hub(bus, directory)
+        self.checks = SessionChecks(directory, self.hub)
         self.outbox = Outbox()
         self.road = road
         self.roster = roster
         self.stats = stats
         self.verifier = verifier
+
+    def close(self) -> None:
+        """Stops what runs in the background."""
+        self.roster.close()
+        self.checks.close()
+        self.hub.close()
 
 
 class Socket(asyncio.Protocol):
@@ -125,7 +131,7 @@ class Socket(asyncio.Protocol):
         self._is_live = True
         ready = Ready(self.user_id, self.connection_id, HEARTBEAT_S)
         self._write(text_frame(frame(ready, Ready.type)))
-        self._check_session()
+        self._common.checks.add(self.user_id, self.session_id)
 
     def push(self, wire: bytes) -> None:
         """Writes an event's finished frame. Before `ready` there is none: the client catches up after it."""
@@ -187,17 +193,6 @@ class Socket(asyncio.Protocol):
         self._common.road.ask(
             ask.command, self.user_id, ask.data, self._who, partial(self._answered, ask.request_id)
         )
-
-    def _check_session(self) -> None:
-        """Has a session that ended before we subscribed kicked again: its token is valid for a while, and a socket
-        outlives its token.
-        """
-        if not self._session.closed:
-            self._common.road.ask(CHECK, self.user_id, b"{}", self._who, self._checked)
-
-    def _checked(self, answer: Answer) -> None:
-        if answer.status >= 500:
-            asyncio.get_running_loop().call_later(CHECK_AGAIN_S, self._check_session)
 
     def _answered(self, request_id: bytes, answer: Answer) -> None:
         self._write(self._session.answered(request_id, answer))

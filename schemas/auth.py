@@ -6,7 +6,6 @@ from msgspec import Meta
 
 from schemas.types import (
     Cursor,
-    Empty,
     Limit,
     Milliseconds,
     Model,
@@ -72,13 +71,6 @@ class Logout(Model):
     session_id: (
         Annotated[Token, Meta(description="Without it: the session of the access token.")] | None
     ) = None
-
-
-class CheckSession(Empty):
-    """Whether the session of the access token still lives: `unauthenticated` if it has ended.
-
-    The edge asks this for every new WebSocket, since it verifies tokens alone.
-    """
 
 
 class ChangePassword(Model):

@@ -6,7 +6,17 @@ The edge routes by it, the functions bind to it, `schemas.generate` documents it
 from dataclasses import dataclass, field
 from typing import Literal
 
-from schemas import auth, conversations, friends, groups, messages, presence, search, users
+from schemas import (
+    auth,
+    conversations,
+    friends,
+    groups,
+    internal,
+    messages,
+    presence,
+    search,
+    users,
+)
 from schemas.errors import ErrorCode
 from schemas.types import Empty, Model
 
@@ -61,6 +71,31 @@ class Command:
         """Whether the acting user is 0, and so only the edge may send it."""
         return self.anonymous or self.internal
 
+
+AUTH_CHECK = Command(
+    "auth.check",
+    "auth",
+    internal.CheckSessions,
+    internal.EndedSessions,
+    "Which sessions have ended",
+    internal=True,
+)
+GROUP_MEMBERSHIPS = Command(
+    "group.memberships",
+    "groups",
+    internal.GetMemberships,
+    internal.Memberships,
+    "In which groups users are",
+    internal=True,
+)
+GROUP_AMONG = Command(
+    "group.among",
+    "groups",
+    internal.GetAmong,
+    internal.Among,
+    "Which users are in a group",
+    internal=True,
+)
 
 COMMANDS: tuple[Command, ...] = (
     Command(
@@ -119,13 +154,7 @@ COMMANDS: tuple[Command, ...] = (
         Route("DELETE", "/auth/sessions/{id}"),
         errors=("not_found",),
     ),
-    Command(
-        "auth.check",
-        "auth",
-        auth.CheckSession,
-        Empty,
-        "Check that one's session still lives",
-    ),
+    AUTH_CHECK,
     Command(
         "auth.change_password",
         "auth",

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from schemas.types import GroupId, MembersVersion, Model, UserId
+from schemas.types import GroupId, MembersVersion, Model, Token, UserId
 
 MOST_ASKED = 1000
 """Most users of one question."""
@@ -21,8 +21,8 @@ class GetMemberships(Model):
     user_ids: Users
 
 
-class Membership(Model):
-    """A user is a member, as of this version."""
+class Membership(Model, array_like=True):
+    """A user is a member, as of this version. On the wire an array, since there are many of them."""
 
     group_id: GroupId
     members_version: MembersVersion
@@ -59,3 +59,25 @@ class Among(Model):
 
     members_version: MembersVersion
     user_ids: list[UserId]
+
+
+class SessionOf(Model):
+    """A session and whose it is."""
+
+    user_id: UserId
+    session_id: Token
+
+
+class CheckSessions(Model):
+    """Which of these sessions have ended.
+
+    The edge asks it for every new WebSocket, since it verifies tokens alone.
+    """
+
+    sessions: Annotated[list[SessionOf], Meta(max_length=MOST_ASKED)]
+
+
+class EndedSessions(Model):
+    """Those that have ended before their time."""
+
+    ended: list[SessionOf] = []

@@ -8,6 +8,7 @@ import msgspec
 from functions.auth.refresh import SessionState
 from functions.auth.tokens import TokenSigner
 from schemas.auth import Session
+from schemas.internal import SessionOf
 from schemas.types import Platform
 from schemas.users import Me
 from shared.passwords import Passwords
@@ -86,8 +87,8 @@ class Sessions(Protocol):
     async def end(self, user_id: int, session_id: str, now_ms: int) -> bool:
         """Ends a live session of this user; False if there is none."""
 
-    async def ended(self, user_id: int, session_id: str) -> bool:
-        """Whether it is a session of this user that has ended before its time."""
+    async def ended(self, sessions: Sequence[SessionOf]) -> list[SessionOf]:
+        """Those of these users that have ended before their time."""
 
     async def live(
         self, user_id: int, now_ms: int, before: tuple[int, str] | None, limit: int

@@ -8,7 +8,6 @@ from functions.auth.deps import Deps
 from functions.auth.refresh import Meaning, SessionState, judge, mint, session_of, successor
 from functions.auth.tokens import LIFETIME_S
 from schemas.auth import (
-    CheckSession,
     ListSessions,
     Logout,
     Refresh,
@@ -16,6 +15,7 @@ from schemas.auth import (
     Sessions,
     Tokens,
 )
+from schemas.internal import CheckSessions, EndedSessions
 from schemas.types import Empty
 from shared.errors import BadRequest, NotFound, Unauthenticated, Unavailable
 from shared.function import Context, Outcome
@@ -65,15 +65,9 @@ async def revoke_session(cmd: RevokeSession, ctx: Context[Deps]) -> Outcome[Empt
     return await _end(cmd.id, ctx, "revoked")
 
 
-async def check(_cmd: CheckSession, ctx: Context[Deps]) -> Outcome[Empty]:
-    """Kicks once more whoever came back with the access token of a session that has ended."""
-    if not (ctx.session and await ctx.deps.sessions.ended(ctx.user_id, ctx.session)):
-        return Outcome(Empty())
-    return Outcome(
-        None,
-        pushes=kicked(ctx.user_id, [ctx.session], "ended"),
-        error=Unauthenticated("this session has ended; log in again"),
-    )
+async def check(cmd: CheckSessions, ctx: Context[Deps]) -> Outcome[EndedSessions]:
+    """Which sessions have ended although their access tokens are still good. The edge kicks those."""
+    return Outcome(EndedSessions(await ctx.deps.sessions.ended(cmd.sessions)))
 
 
 async def list_sessions(cmd: ListSessions, ctx: Context[Deps]) -> Outcome[Sessions]:

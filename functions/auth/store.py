@@ -10,9 +10,9 @@ from sqlalchemy.sql.elements import ColumnElement
 from functions.auth.deps import Account, NewAccount, NewSession
 from functions.auth.refresh import SessionState
 from schemas.auth import Session
+from schemas.internal import SessionOf
 from schemas.users import Me
 from shared.adapters.sql import reading, writing
-from shared.coalesce import Coalescer
 from shared.errors import Conflict
 from shared.tables import session, user
 
@@ -106,8 +106,6 @@ class SqlSessions:
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
-        # After a restart of an edge all its clients come back at once.
-        self._ended = Coalescer(self._which_ended)
 
     async def open(self, session_: NewSession, password_hash: str) -> list[str] | None:
         """See `deps.Sessions`."""
@@ -174,10 +172,15 @@ class SqlSessions:
             )
             return changed.rowcount == 1
 
-    async def ended(self, user_id: int, session_id: str) -> bool:
+    async def ended(self, sessions: Sequence[SessionOf]) -> list[SessionOf]:
         """See `deps.Sessions`."""
+        query = select(session.c.user_id, session.c.id).where(
+            session.c.id.in_({one.session_id for one in sessions}), session.c.ended_ms.is_not(None)
+        )
         with reading():
-            return await self._ended.ask((user_id, session_id))
+            async with self._engine.connect() as connection:
+                ended = {(row.user_id, row.id) for row in await connection.execute(query)}
+        return [one for one in sessions if (one.user_id, one.session_id) in ended]
 
     async def live(
         self, user_id: int, now_ms: int, before: tuple[int, str] | None, limit: int
@@ -197,15 +200,6 @@ class SqlSessions:
             async with self._engine.connect() as connection:
                 rows = (await connection.execute(query)).all()
         return [Session(r.id, r.created_ms, r.last_used_ms, r.platform, r.device_id) for r in rows]
-
-    async def _which_ended(self, asked: list[tuple[int, str]]) -> Sequence[bool]:
-        query = select(session.c.user_id, session.c.id).where(
-            session.c.id.in_({session_id for _, session_id in asked}),
-            session.c.ended_ms.is_not(None),
-        )
-        async with self._engine.connect() as connection:
-            ended = {(row.user_id, row.id) for row in await connection.execute(query)}
-        return [key in ended for key in asked]
 
 
 def _live(now_ms: int) -> tuple[ColumnElement[bool], ColumnElement[bool]]:

@@ -84,6 +84,7 @@ _state: dict[str, Any] = {
 }
 _summary = conversations.ConversationSummary(**_state, last_message=messages.Message(**_message))
 _pin = conversations.PinnedMessage(messages.Message(**_message | {"pinned": True}), 8, NOW)
+_session_of = internal.SessionOf(7, "Qm9i")
 _memberships = internal.UserMemberships(7, [internal.Membership(5, 17)])
 
 _application = friends.Application(
@@ -115,7 +116,6 @@ EXAMPLES: tuple[Model, ...] = (
     _tokens,
     auth.Refresh("Qm9i.1.c2VjcmV0"),
     auth.Logout(),
-    auth.CheckSession(),
     auth.ListSessions(),
     _session,
     auth.Sessions([_session], None),
@@ -214,6 +214,8 @@ EXAMPLES: tuple[Model, ...] = (
     groups.GroupApplications([_asks], None),
     groups.AcceptGroupApplication(5, 9),
     groups.RejectGroupApplication(5, 9),
+    internal.CheckSessions([_session_of]),
+    internal.EndedSessions([_session_of]),
     internal.GetMemberships([7, 8]),
     _memberships,
     internal.Memberships([_memberships]),

@@ -14,7 +14,6 @@ from typing import Any
 import msgspec
 
 from edge.frames import TEXT, text_frame
-from edge.hub import Hub
 from edge.road import Road
 from edge.roster import Roster
 from edge.session import Session
@@ -35,6 +34,7 @@ from shared.hosts.nats import Host
 from shared.ids import now_ms, random_token
 from shared.log import Record
 from tests.edge import SECRET, client_frame, token
+from tests.group_service import GroupService
 from tests.unit.test_edge_socket import FakeTransport, turns
 
 COUNT = 200
@@ -104,8 +104,9 @@ def test_numbering_a_message() -> None:
 
 async def test_a_message_through_the_edge_and_its_ack_back() -> None:
     bus = MemoryBus()
-    inbox, stats, hub = Inbox(bus), Stats(), Hub(bus)
-    common = Common(hub, Road(inbox, stats), Roster(), stats, TokenVerifier(SECRET))
+    inbox, stats = Inbox(bus), Stats()
+    common = Common(bus, Road(inbox, stats), Roster(), stats, TokenVerifier(SECRET))
+    GroupService(bus)
     asked: list[tuple[str, bytes]] = []
     bus.listen(
         "im.v1.cmd.1.message.send", lambda _s, reply, payload, _h: asked.append((reply, payload))
@@ -137,15 +138,15 @@ async def test_a_message_through_the_edge_and_its_ack_back() -> None:
     assert calls_per(50, answer) <= 27
     await turns()
     assert len(transport.written) == 1, "acks of one turn leave in one write"
-    common.roster.close()
-    hub.close()
+    common.close()
     inbox.close()
 
 
 async def test_a_push_to_many_connections() -> None:
     bus = MemoryBus()
-    inbox, stats, hub = Inbox(bus), Stats(), Hub(bus)
-    common = Common(hub, Road(inbox, stats), Roster(), stats, TokenVerifier(SECRET))
+    inbox, stats = Inbox(bus), Stats()
+    common = Common(bus, Road(inbox, stats), Roster(), stats, TokenVerifier(SECRET))
+    GroupService(bus)
     transports = [FakeTransport() for _ in range(COUNT)]
     sockets = [Socket(common, transport) for transport in transports]
     for socket in sockets:
@@ -153,10 +154,10 @@ async def test_a_push_to_many_connections() -> None:
     await turns()
     for transport in transports:
         transport.written.clear()
-    user = hub._users[1]
+    hub, user = common.hub, common.hub._users[1]
 
     def push() -> None:
-        user.deliver("im.v1.user.1", "", b'{"type":"message","data":{}}', b"")
+        hub._deliver(user, "im.v1.user.1", "", b'{"type":"message","data":{}}', b"")
 
     assert calls_per(COUNT, push) <= 6
     await turns()
@@ -165,8 +166,7 @@ async def test_a_push_to_many_connections() -> None:
     assert len({id(transport.written[0]) for transport in transports}) == 1, (
         "the bytes are built once"
     )
-    common.roster.close()
-    hub.close()
+    common.close()
     inbox.close()
 
 

@@ -3,8 +3,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from edge.directory import NotKnownError
 from edge.frames import text_frame
 from edge.hub import Hub
+from schemas.internal import Among, Membership
 from shared import subjects
 from shared.adapters.memory import MemoryBus
 from shared.bus import pack_headers
@@ -54,14 +56,40 @@ class CountingBus(MemoryBus):
         return [".".join(parts) for parts, _, _ in self._listeners.values()]
 
 
+class FakeTells:
+    """Groups of users, and a gate before each answer."""
+
+    def __init__(self) -> None:
+        self.groups: dict[int, list[Membership]] = {}
+        self.asked: list[list[int]] = []
+        self.away = False
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def memberships(self, user_ids: list[int]) -> dict[int, list[Membership]]:
+        self.asked.append(user_ids)
+        await self.gate.wait()
+        if self.away:
+            raise NotKnownError("away")
+        return {user_id: self.groups.get(user_id, []) for user_id in user_ids}
+
+    async def among(self, group_id: int, user_ids: list[int]) -> Among:
+        raise AssertionError((group_id, user_ids))
+
+
+@pytest.fixture
+async def tells() -> FakeTells:
+    return FakeTells()
+
+
 @pytest.fixture
 async def bus() -> CountingBus:
     return CountingBus()
 
 
 @pytest.fixture
-async def hub(bus: CountingBus) -> AsyncIterator[Hub]:
-    hub = Hub(bus)
+async def hub(bus: CountingBus, tells: FakeTells) -> AsyncIterator[Hub]:
+    hub = Hub(bus, tells)
     yield hub
     hub.close()
 
@@ -187,3 +215,108 @@ async def test_whoever_leaves_while_the_bus_is_away_is_forgotten(
     bus.gate.set()
     await late.is_live.wait()
     assert not gone.is_live.is_set()
+
+
+def event(n: int = 0) -> bytes:
+    return b'{"type":"message","data":{"n":%d}}' % n
+
+
+def published(bus: MemoryBus, group_id: int, payload: bytes, version: int) -> None:
+    bus.send(subjects.group(group_id), payload, headers=pack_headers({"Im-Members": str(version)}))
+
+
+async def test_ready_comes_when_the_groups_are_subscribed(
+    bus: CountingBus, hub: Hub, tells: FakeTells
+) -> None:
+    tells.groups = {1: [Membership(5, 1), Membership(6, 1)], 2: [Membership(5, 1)]}
+    tells.gate.clear()
+    a, b = FakeMember("a"), FakeMember("b")
+    hub.join(1, a)
+    hub.join(2, b)
+    while not tells.asked:
+        await asyncio.sleep(0)
+    assert tells.asked == [[1, 2]], "one question for all who wait"
+    assert sorted(bus.subscribed) == ["im.v1.user.1", "im.v1.user.2"], "his own events come first"
+    bus.gate.clear()
+    tells.gate.set()
+    while len(bus.subscribed) < 4:
+        await asyncio.sleep(0)
+    second = FakeMember("second")
+    hub.join(1, second)
+    await asyncio.sleep(0)
+    assert not any(m.is_live.is_set() for m in (a, b, second)), "the groups' do not stand yet"
+    bus.gate.set()
+    for member in (a, b, second):
+        await member.is_live.wait()
+    assert bus.flushes == 3
+    published(bus, 5, event(), 1)
+    await asyncio.sleep(0)
+    assert a.got == b.got == second.got == [text_frame(event())]
+    assert a.got[0] is b.got[0]
+    third = FakeMember("third")
+    hub.join(1, third)
+    assert third.is_live.is_set(), "of a user who is here everything is known"
+    for user_id, member in ((1, a), (2, b), (1, second), (1, third)):
+        hub.leave(user_id, member)
+    assert bus.subscribed == []
+    assert len(hub.groups) == 0
+
+
+async def test_nobody_waits_for_a_service_that_is_away(
+    bus: CountingBus, hub: Hub, tells: FakeTells, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge.hub.RETRY_S", 0)
+    tells.groups = {1: [Membership(5, 1)], 2: [Membership(5, 1)]}
+    tells.away = True
+    first, late, gone = FakeMember("first"), FakeMember("late"), FakeMember("gone")
+    await joined(hub, 1, first)
+    await joined(hub, 2, late)
+    await joined(hub, 3, gone)
+    hub.leave(3, gone)
+    assert first.got == late.got == []
+    tells.away = False
+    while not (first.got and late.got):
+        await asyncio.sleep(0)
+    assert first.got == late.got == [RESYNC], "what was written meanwhile they pull"
+    assert sorted(bus.subscribed) == ["im.v1.group.5", "im.v1.user.1", "im.v1.user.2"]
+    published(bus, 5, event(), 1)
+    await asyncio.sleep(0)
+    assert first.got[1:] == late.got[1:] == [text_frame(event())]
+
+
+async def test_after_the_bus_was_away_groups_are_read_before_the_resync(
+    bus: CountingBus, hub: Hub, tells: FakeTells
+) -> None:
+    tells.groups = {1: [Membership(5, 1), Membership(6, 1)]}
+    member = FakeMember("a")
+    await joined(hub, 1, member)
+    tells.groups = {1: [Membership(6, 1), Membership(7, 1)]}
+    hub.reconnected()
+    while not member.got:
+        await asyncio.sleep(0)
+    assert member.got == [RESYNC]
+    assert sorted(bus.subscribed) == ["im.v1.group.6", "im.v1.group.7", "im.v1.user.1"]
+
+
+async def test_control_events_move_a_user_and_reach_him(bus: CountingBus, hub: Hub) -> None:
+    a, b = FakeMember("a"), FakeMember("b")
+    await joined(hub, 1, a)
+    await joined(hub, 2, b)
+    bus.gate.clear()
+    told = b'{"type":"group.joined","data":{"group_id":5,"members_version":3,"by":2}}'
+    await pushed(bus, 1, told)
+    assert "im.v1.group.5" in bus.subscribed
+    assert a.got == [], "he would pull before the subscription stands, and miss what comes then"
+    bus.gate.set()
+    while not a.got:
+        await asyncio.sleep(0)
+    assert a.got == [text_frame(told)]
+    published(bus, 5, event(), 3)
+    await asyncio.sleep(0)
+    left = b'{"type":"group.left","data":{"group_id":5,"members_version":4,"reason":"kicked"}}'
+    await pushed(bus, 1, left)
+    published(bus, 5, event(1), 3)
+    await asyncio.sleep(0)
+    assert a.got[1:] == [text_frame(event()), text_frame(left)]
+    assert b.got == []
+    assert "im.v1.group.5" not in bus.subscribed

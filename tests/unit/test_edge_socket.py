@@ -7,18 +7,17 @@ from typing import Any
 import pytest
 
 from edge import frames
-from edge.hub import Hub
 from edge.road import Road
 from edge.roster import Roster
 from edge.socket import MAX_OUTGOING, Common, Socket
 from edge.stats import Stats
+from schemas.internal import SessionOf
 from shared import subjects
 from shared.adapters.memory import MemoryBus
 from shared.auth import TokenVerifier
-from shared.bus import Inbox, header
-from shared.errors import Unavailable
-from shared.hosts.nats import error_headers
+from shared.bus import Inbox
 from tests.edge import SECRET, client_frame, token
+from tests.group_service import GroupService
 
 EVENT = b'{"type":"message","data":{}}'
 
@@ -59,11 +58,16 @@ async def bus() -> GatedBus:
 
 
 @pytest.fixture
-async def common(bus: GatedBus) -> AsyncIterator[Common]:
-    inbox, stats, roster, hub = Inbox(bus), Stats(), Roster(), Hub(bus)
-    yield Common(hub, Road(inbox, stats), roster, stats, TokenVerifier(SECRET))
-    hub.close()
-    roster.close()
+async def service(bus: GatedBus) -> GroupService:
+    return GroupService(bus)
+
+
+@pytest.fixture
+async def common(bus: GatedBus, service: GroupService) -> AsyncIterator[Common]:
+    inbox, stats = Inbox(bus), Stats()
+    common = Common(bus, Road(inbox, stats), Roster(), stats, TokenVerifier(SECRET))
+    yield common
+    common.close()
     inbox.close()
 
 
@@ -75,7 +79,7 @@ def opened(common: Common, access_token: str) -> tuple[Socket, FakeTransport]:
 
 
 async def turns() -> None:
-    for _ in range(5):
+    for _ in range(12):
         await asyncio.sleep(0)
 
 
@@ -94,27 +98,27 @@ async def test_ready_is_the_first_push(common: Common, bus: GatedBus) -> None:
     socket.connection_lost(None)
 
 
-async def test_its_session_is_checked_until_somebody_knows(
-    common: Common, bus: GatedBus, monkeypatch: pytest.MonkeyPatch
+async def test_its_session_is_checked_once_pushes_reach_it(
+    common: Common, bus: GatedBus, service: GroupService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edge.socket.CHECK_AGAIN_S", 0)
-    errors = [error_headers(Unavailable("later")), error_headers(Unavailable("later")), b""]
-    asked: list[str] = []
-
-    def check(_subject: str, reply: str, _payload: bytes, headers: bytes) -> None:
-        asked.append(header(headers, b"Im-Session: "))
-        error = errors[len(asked) - 1]
-        bus.send(reply, Unavailable("later").body() if error else b"{}", headers=error)
-
-    bus.listen("im.v1.cmd.7.auth.check", check)
-    socket, _ = opened(common, token(sid="mine"))
+    monkeypatch.setattr("edge.checks.GATHER_S", 0)
+    monkeypatch.setattr("edge.checks.AGAIN_S", 0)
+    mine, other = SessionOf(7, "mine"), SessionOf(8, "other")
+    service.ended = [mine]
+    service.refusing = True
+    socket, transport = opened(common, token(7, sid="mine"))
+    _, other_transport = opened(common, token(8, sid="other"))
     await turns()
-    assert asked == [], "before the subscription stands a kick would be missed"
+    assert service.checked == [], "before the subscription stands a kick would be missed"
     bus.gate.set()
-    while len(asked) < len(errors):
-        await asyncio.sleep(0)
-    await asyncio.sleep(0.01)
-    assert asked == ["mine"] * len(errors)
+    while len(service.checked) < 3:
+        await asyncio.sleep(0.001)
+    service.refusing = False
+    while frames.KICKED.to_bytes(2) not in transport.written[-1]:
+        await asyncio.sleep(0.001)
+    assert all(asked == [mine, other] for asked in service.checked), "one question for all"
+    assert b'"type":"kicked"' in transport.written[-1]
+    assert b'"type":"kicked"' not in b"".join(other_transport.written)
     socket.connection_lost(None)
 
 
