@@ -177,9 +177,14 @@ class Groups:
         left = {group.id: group for group in user.groups}
         for membership in memberships:
             group_id, version = membership.group_id, membership.members_version
+            known = left.pop(group_id, None)
             if user.heard_of(group_id) > version:
-                left.pop(group_id, None)
-            elif left.pop(group_id, None) is None:
+                continue
+            group = known or self._groups.get(group_id)
+            if group is not None and version > group.version:
+                # Changes are on their way to us, or lost, and some may be about him and older than this.
+                self._doubt(group, user)
+            elif known is None:
                 self._enter(user, group_id, version)
         for group in left.values():
             # Either he has left it, or he joined when this was on its way already.

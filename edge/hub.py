@@ -29,6 +29,8 @@ from shared.function import frame
 log = logging.getLogger(__name__)
 
 RETRY_S = 1.0
+WAIT_S = 2.0
+"""How long connects wait for their groups."""
 _KICKED_START = b'{"type":"kicked"'
 _JOINED_START = b'{"type":"group.joined"'
 _CONTROL = (_KICKED_START, _JOINED_START, b'{"type":"group.left"')
@@ -237,17 +239,20 @@ class Hub:
         if self._unread:  # who comes now must not wait for a service that does not answer
             self._unread.update({user.id: user for user in users})
             return []
-        done = await asyncio.gather(*map(self._read_part, parts(users, USERS_AT_ONCE)))
+        done = await asyncio.gather(
+            *(self._read_part(part, WAIT_S) for part in parts(users, USERS_AT_ONCE))
+        )
         if self._unread and (self._late is None or self._late.done()):
             log.warning("groups of users are not known; connects do not wait for them")
             self._late = asyncio.get_running_loop().create_task(self._read_late())
         return [user for part in done for user in part]
 
-    async def _read_part(self, users: list[User]) -> list[User]:
+    async def _read_part(self, users: list[User], wait_s: float | None = None) -> list[User]:
         """Those whose groups are read: all or none."""
         try:
-            found = await self._tells.memberships([user.id for user in users])
-        except NotKnownError:
+            async with asyncio.timeout(wait_s):
+                found = await self._tells.memberships([user.id for user in users])
+        except (NotKnownError, TimeoutError):
             self._unread.update({user.id: user for user in users if not user.gone})
             return []
         for user in users:

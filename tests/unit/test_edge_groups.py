@@ -286,7 +286,7 @@ class AgainstModel(RuleBasedStateMachine):
 
 TestAgainstModel = AgainstModel.TestCase
 TestAgainstModel.settings = settings(
-    max_examples=60, phases=[Phase.reuse, Phase.generate], stateful_step_count=40, deadline=None
+    max_examples=100, phases=[Phase.reuse, Phase.generate], stateful_step_count=40, deadline=None
 )
 
 
