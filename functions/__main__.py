@@ -52,7 +52,9 @@ async def run(names: list[str], settings: Settings) -> int:
         bus = await NatsBus.open(settings.require("nats_url"), f"functions {' '.join(names)}")
         stack.push_async_callback(bus.close)
         resources = await stack.enter_async_context(Resources(settings, bus))
-        faces = Faces(resources, await resources.writer(), web, nats=settings.faces != "http")
+        nats = settings.faces != "http"
+        writer = await resources.writer() if nats else resources.late_writer()
+        faces = Faces(resources, writer, web, nats=nats)
         stack.callback(faces.close)
         for name in names:
             function = load(name)

@@ -8,7 +8,7 @@ from typing import Self
 import redis.asyncio
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from shared.adapters.log import open_log_writer
+from shared.adapters.log import LateWriter, open_log_writer
 from shared.adapters.nats import NatsBus
 from shared.adapters.redis import open_redis
 from shared.adapters.sql import open_engine
@@ -71,6 +71,10 @@ class Resources:
                 open_log_writer(self.settings, self.bus)
             )
         return self._writer
+
+    def late_writer(self) -> LogWriter:
+        """The log, for appending, opened with the first record."""
+        return LateWriter(self.writer)
 
     def watch(self, task: "asyncio.Task[None]") -> None:
         """Ends this process if a background task of a function fails: half a function would be worse than none."""

@@ -30,7 +30,7 @@ class Faces:
         self._nats = Host(self._bus, writer=writer) if nats else None
         self._http: CloudEventsHost | None = None
         self._web = web
-        self._facts: list[FactReader] = []
+        self.facts: list[FactReader] = []
 
     async def serve(self, function: Function[Any], deps: object) -> None:
         """Adds a function; on NATS it is live when this returns."""
@@ -55,7 +55,7 @@ class Faces:
 
     async def drain(self, timeout_s: float) -> None:
         """See `Serving.drain`. The HTTP server drains by itself."""
-        drains = [reader.drain(timeout_s) for reader in self._facts]
+        drains = [reader.drain(timeout_s) for reader in self.facts]
         if self._nats is not None:
             drains.append(self._nats.drain(timeout_s))
         await asyncio.gather(*drains)
@@ -79,4 +79,4 @@ class Faces:
 
         reader = FactReader(self._bus, function.name, list(handlers), deliver)
         reader.start()
-        self._facts.append(reader)
+        self.facts.append(reader)
