@@ -23,7 +23,7 @@ from schemas.types import Empty, Model
 Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
 ModelType = type[Model]
 API_PREFIX = "/api/v1"
-HOT = frozenset({"send", "recall", "read", "history", "presence"})
+HOT = frozenset({"send", "recall", "read", "history", "presence", "groups"})
 """Functions of which a process always runs. The others may be scaled to zero and start when a command comes."""
 
 
@@ -696,6 +696,8 @@ COMMANDS: tuple[Command, ...] = (
             "conflict",
         ),
     ),
+    GROUP_MEMBERSHIPS,
+    GROUP_AMONG,
     Command(
         "presence.subscribe",
         "presence",

@@ -30,6 +30,7 @@ FUNCTIONS = (
     "profile",
     "friend_apply",
     "friends",
+    "groups",
     "presence",
     "send",
     "recall",
