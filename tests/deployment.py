@@ -72,7 +72,7 @@ def require_docker() -> None:
     PARTICIPANTS["Docker engine"] = f"{TOOK_PART} ({version.strip()})"
 
 
-def build_image(tag: str, group: str, function: str, folder: Path) -> None:
+def build_image(tag: str, group: str, function: str, folder: Path, *options: str) -> None:
     """Builds one image of the Dockerfile. `folder`: for the configuration of pip, which does not stay in the image."""
     pip = folder / "pip.conf"
     pip.write_text("[global]\n" + "".join(f"{line}\n" for line in _pip_configuration()))
@@ -90,7 +90,7 @@ def build_image(tag: str, group: str, function: str, folder: Path) -> None:
         command += ["--secret", f"id=ca,src={certificates}"]
     for name, value in (("BASE_IMAGE", BASE_IMAGE), ("GROUP", group), ("FUNCTION", function)):
         command += ["--build-arg", f"{name}={value}"]
-    docker(*command, str(ROOT), DOCKER_BUILDKIT="1")
+    docker(*command, *options, str(ROOT), DOCKER_BUILDKIT="1")
 
 
 def _pip_configuration() -> list[str]:

@@ -19,7 +19,15 @@ from laptop.ports import free_ports
 from schemas.messages import Message
 from shared.ids import random_token
 from tests import servers
-from tests.deployment import GuardedNats, build_image, docker, health_of, log_of, require_docker
+from tests.deployment import (
+    ROOT,
+    GuardedNats,
+    build_image,
+    docker,
+    health_of,
+    log_of,
+    require_docker,
+)
 from tests.servers import MariaDbServer, RedisServer
 from tests.support import until
 
@@ -41,6 +49,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> None:
     require_docker()
     folder = tmp_path_factory.mktemp("build")
     build_image(image_of("edge"), "edge", "edge", folder)
+    build_image(image_of("bridge"), "edge", "bridge", folder)
     for function in ("migrations", *registry()):
         build_image(image_of(function), "functions", function, folder)
     for name in ("edge", "send"):
@@ -197,7 +206,42 @@ def test_an_image_holds_the_code_and_nothing_of_the_machine_that_built_it(images
     assert not [line for line in environment if line.startswith(("PIP_", "SSL_"))]
 
 
-@pytest.mark.parametrize("process", ["edge", "send"])
+def test_an_image_says_which_packages_are_in_it(images: None) -> None:
+    for process, group in (("edge", "edge"), ("send", "functions")):
+        shell = ("run", "--rm", "--network", "none", "--entrypoint", "cat", image_of(process))
+        bill = json.loads(docker(*shell, "/venv/sbom.cdx.json"))
+        assert bill["specVersion"] == "1.6"
+        listed = {f"{c['purl'].removeprefix('pkg:pypi/')}" for c in bill["components"]}
+        lock = (ROOT / "requirements" / f"{group}.txt").read_text()
+        pinned = {
+            line.split()[0].replace("==", "@")
+            for line in lock.splitlines()
+            if "==" in line and not line.startswith((" ", "#"))
+        }
+        assert listed <= pinned, "nothing else got in"
+        assert len(listed) > len(pinned) * 0.8, "the rest is for other platforms"
+        assert any(name.startswith("sqlalchemy@") for name in listed) is (process == "send")
+
+
+def test_the_same_sources_make_the_same_layers(
+    images: None, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    again = image_of("edge-again")
+    build_image(again, "edge", "edge", tmp_path_factory.mktemp("again"), "--no-cache")
+    layers = ("image", "inspect", "--format", "{{json .RootFS.Layers}}")
+    assert docker(*layers, again) == docker(*layers, image_of("edge"))
+
+
+def test_a_function_of_ones_own_is_built_on_one_of_ours(images: None) -> None:
+    build = ("build", "--quiet", "--build-arg", f"BASE={image_of('send')}")
+    docker(*build, "--tag", image_of("translate"), str(ROOT / "examples" / "translate"))
+    code = "from functions.__main__ import load; print(*(f.name for f in load('translate').facts))"
+    python = ("run", "--rm", "--network", "none", "--read-only", "--user", f"{UID}:{UID}")
+    said = docker(*python, "--entrypoint", "python3", image_of("translate"), "-c", code)
+    assert said.strip() == "message.sent"
+
+
+@pytest.mark.parametrize("process", ["edge", "send", "bridge"])
 def test_a_missing_setting_is_one_line_and_status_two(images: None, process: str) -> None:
     name = f"im-{random_token()[:8].strip('-_')}-{process}"
     try:
