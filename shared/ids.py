@@ -10,6 +10,8 @@ EPOCH_MS = 1_735_689_600_000
 """Start of Snowflake time: 2025-01-01T00:00:00Z. 41 bits of milliseconds last until 2094."""
 MAX_PARTITION = (1 << 10) - 1
 MAX_COUNTER = (1 << 12) - 1
+MAX_ID = (1 << 63) - 1
+"""Largest Snowflake that a column of SQL holds; texts of ids from outside may name larger ones."""
 
 
 def now_ms() -> int:
@@ -77,6 +79,14 @@ def members_of_private(conversation_id: str) -> Private | None:
         if pair.lower < pair.higher and conversation_id == private_conversation(*pair)
         else None
     )
+
+
+def group_of(conversation_id: str) -> int | None:
+    """The group of `g_<gid>`, or None if it is no well-formed group conversation."""
+    kind, _, number = conversation_id.partition("_")
+    if kind != "g" or not (number.isdecimal() and number.isascii() and number[0] != "0"):
+        return None
+    return int(number)
 
 
 def random_token() -> str:

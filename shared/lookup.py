@@ -4,13 +4,15 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import msgspec
 from sqlalchemy import Connection, Row, inspect, select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from schemas.messages import Message, Origin, Reaction
 from shared import tables
 from shared.adapters.sql import reading
 from shared.coalesce import Coalescer
-from shared.ids import month_of, now_ms, snowflake_ms
+from shared.ids import MAX_ID, month_of, now_ms, snowflake_ms
 
 MessageRow = Row[tuple[Any, ...]]
 """Columns of `shared.tables.message_table`."""
@@ -20,7 +22,21 @@ PATIENCE_S = 2.0
 PAUSE_S = 0.05
 RECENT_MS = 60_000
 """Only of a message that may be so new, clocks that differ included, this is worth it."""
-MAX_ID = (1 << 63) - 1
+
+
+class Months:
+    """Which monthly tables there are. Ids come from clients: of a month that never was there is no table."""
+
+    def __init__(self) -> None:
+        self._there: set[int] = set()
+
+    async def of(self, connection: AsyncConnection, ids: Iterable[int]) -> list[int]:
+        """Those of the ids whose table is there."""
+        months = {i: month_of(snowflake_ms(i)) for i in ids}
+        for month in set(months.values()) - self._there:
+            if await connection.run_sync(_has, month):
+                self._there.add(month)
+        return [i for i, month in months.items() if month in self._there]
 
 
 class Messages:
@@ -28,7 +44,7 @@ class Messages:
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
-        self._months: set[int] = set()
+        self._months = Months()
         self._rows: Coalescer[int, MessageRow | None] = Coalescer(self._read)
 
     async def find(self, msg_id: str) -> MessageRow | None:
@@ -48,11 +64,7 @@ class Messages:
     async def _read(self, ids: list[int]) -> Sequence[MessageRow | None]:
         with reading():
             async with self._engine.connect() as connection:
-                for month in {month_of(snowflake_ms(i)) for i in ids} - self._months:
-                    # Ids come from clients: of a month that never was there is no table.
-                    if await connection.run_sync(_has, month):
-                        self._months.add(month)
-                known = [i for i in ids if month_of(snowflake_ms(i)) in self._months]
+                known = await self._months.of(connection, ids)
                 found = await by_ids(connection, known)
         return [found.get(i) for i in ids]
 
@@ -68,6 +80,32 @@ async def by_ids(connection: AsyncConnection, ids: Iterable[int]) -> dict[int, M
         rows = await connection.execute(select(table).where(table.c.id.in_(wanted)))
         found |= {row.id: row for row in rows}
     return found
+
+
+def message_of(row: MessageRow) -> Message:
+    """A row as everybody sees the message."""
+    return Message(
+        msg_id=row.msg_id,
+        conversation_id=row.conversation_id,
+        sender_id=row.sender_id,
+        msg_type=row.msg_type,
+        content=row.content,
+        timestamp=snowflake_ms(row.id),
+        seq=row.seq,
+        client_msg_id=row.client_msg_id,
+        status=row.status,
+        receiver_id=row.receiver_id,
+        group_id=row.group_id,
+        rev=row.rev,
+        reply_to=row.reply_to,
+        mentions=msgspec.json.decode(row.mentions) if row.mentions else [],
+        file_id=row.file_id,
+        extra=msgspec.Raw(row.extra.encode()) if row.extra is not None else msgspec.UNSET,
+        edited_at=row.edited_ms,
+        forward=msgspec.json.decode(row.forward, type=Origin) if row.forward else None,
+        reactions=msgspec.json.decode(row.reactions, type=list[Reaction]) if row.reactions else [],
+        pinned=bool(row.pinned),
+    )
 
 
 def _has(connection: Connection, month: int) -> bool:

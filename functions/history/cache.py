@@ -23,6 +23,7 @@ local out = {}
 for i, key in ipairs(KEYS) do
     local after, before, limit = tonumber(ARGV[3*i-2]), tonumber(ARGV[3*i-1]), tonumber(ARGV[3*i])
     local newest = tonumber(redis.call('ZRANGE', key, -1, -1, 'WITHSCORES')[2] or 0)
+    local revision = redis.call('ZRANGEBYSCORE', key, 0, 0)[1]
     local first, last = 1, newest
     if before >= 0 then last = math.min(last, before - 1) end
     if after >= 0 then
@@ -36,7 +37,7 @@ for i, key in ipairs(KEYS) do
         found = redis.call('ZRANGEBYSCORE', key, first, last)
         if #found ~= last - first + 1 then found = {} end
     end
-    out[i] = {newest, found}
+    out[i] = {newest, found, revision and tonumber(string.sub(revision, 2)) or -1}
 end
 return out
 """
@@ -58,12 +59,12 @@ class HotCache:
         """See `pages.Cache.read`."""
         return self._asks.ask((conversation_id, bounds))
 
-    async def repair(self, conversation_id: str, messages: Mapping[int, bytes], _rev: int) -> None:
-        """See `pages.Cache.repair`. The script leaves alone what is there: that is the same or newer."""
+    async def repair(self, conversation_id: str, messages: Mapping[int, bytes], rev: int) -> None:
+        """See `pages.Cache.repair`. The script leaves alone what is newer."""
         if not messages:
             return
         try:
-            await self._writer.add({conversation_id: list(messages.items())})
+            await self._writer.repair(conversation_id, rev, messages)
         except (RedisError, OSError) as error:
             log.warning("redis is not reached, the cache stays as it is: %s", error)
 
@@ -78,4 +79,4 @@ class HotCache:
         except (RedisError, OSError) as error:
             log.warning("redis is not reached, reading from SQL: %s", error)
             return [Window(0, ())] * len(asks)
-        return [Window(newest, messages) for newest, messages in answers]
+        return [Window(newest, messages, rev) for newest, messages, rev in answers]

@@ -12,7 +12,8 @@ from schemas.search import SearchMessages
 from schemas.types import Model
 from shared.errors import BadRequest
 from shared.function import Context, Outcome
-from shared.lookup import MAX_ID, MessageRow
+from shared.ids import MAX_ID
+from shared.lookup import MessageRow
 from shared.words import Term, contains, terms_of, text_of
 
 SCAN = 200

@@ -9,12 +9,11 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from functions.history.pages import Stored
 from functions.history.view import Head, Mine, View
-from schemas.messages import Message, Origin, Reaction
 from shared import tables
 from shared.adapters.bulk import literals
 from shared.adapters.sql import reading, snapshot
 from shared.coalesce import Coalescer
-from shared.ids import snowflake_ms
+from shared.lookup import message_of
 
 _HEAD, _MINE, _MONTH = (
     tables.conversation.c,
@@ -122,32 +121,7 @@ class SqlArchive:
 
 def encode(row: Row[tuple[Any, ...]]) -> bytes:
     """A row as the JSON of schemas.messages.Message, byte for byte as the timeline has pushed it."""
-    return msgspec.json.encode(
-        Message(
-            msg_id=row.msg_id,
-            conversation_id=row.conversation_id,
-            sender_id=row.sender_id,
-            msg_type=row.msg_type,
-            content=row.content,
-            timestamp=snowflake_ms(row.id),
-            seq=row.seq,
-            client_msg_id=row.client_msg_id,
-            status=row.status,
-            receiver_id=row.receiver_id,
-            group_id=row.group_id,
-            rev=row.rev,
-            reply_to=row.reply_to,
-            mentions=msgspec.json.decode(row.mentions) if row.mentions else [],
-            file_id=row.file_id,
-            extra=msgspec.Raw(row.extra.encode()) if row.extra is not None else msgspec.UNSET,
-            edited_at=row.edited_ms,
-            forward=msgspec.json.decode(row.forward, type=Origin) if row.forward else None,
-            reactions=msgspec.json.decode(row.reactions, type=list[Reaction])
-            if row.reactions
-            else [],
-            pinned=bool(row.pinned),
-        )
-    )
+    return msgspec.json.encode(message_of(row))
 
 
 def _view(row: Any) -> View:

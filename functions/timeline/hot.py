@@ -8,9 +8,8 @@ from typing import Protocol
 
 from redis.exceptions import RedisError
 
-from functions.timeline.core import Accepted
-from shared.hot import HotWriter
-from shared.ids import Private
+from functions.timeline.state import Accepted, Changed, Effect
+from shared.hot import Batch, HotEntry, HotWriter
 
 log = logging.getLogger(__name__)
 
@@ -23,8 +22,8 @@ FORGET_AT_ONCE = 1_000
 class Hot(Protocol):
     """The cache as the timeline sees it."""
 
-    async def add(self, messages: Iterable[Accepted]) -> None:
-        """Adds a batch's messages if it can. Never raises."""
+    async def put(self, effects: Iterable[Effect]) -> None:
+        """Brings in what a batch became, if it can. Never raises."""
 
 
 class RedisHot:
@@ -37,16 +36,9 @@ class RedisHot:
         # and so notice; removing them spares every reader that detour. Beyond MAX_STALE only that remains.
         self._stale: dict[str, None] = {}
 
-    async def add(self, messages: Iterable[Accepted]) -> None:
-        """See `Hot.add`."""
-        batch: dict[str, list[tuple[int, bytes]]] = {}
-        begun: dict[str, Private] = {}
-        for message in messages:
-            if message.seq == 1:
-                begun[message.request.conversation_id] = message.members
-            batch.setdefault(message.request.conversation_id, []).append(
-                (message.seq, message.message)
-            )
+    async def put(self, effects: Iterable[Effect]) -> None:
+        """See `Hot.put`."""
+        batch, fresh = batches(effects)
         if not batch:
             return
         loop = asyncio.get_running_loop()
@@ -59,9 +51,7 @@ class RedisHot:
                 await self._writer.forget(some)
                 for conversation_id in some:
                     del self._stale[conversation_id]
-            await self._writer.add(batch)
-            if begun:
-                await self._writer.begin(begun)
+            await self._writer.put(batch, fresh)
         except (RedisError, OSError) as error:
             log.warning("the hot cache is not reached, going on without: %s", error)
             self._resting_until = loop.time() + PAUSE_S
@@ -71,3 +61,29 @@ class RedisHot:
         self._stale.update(dict.fromkeys(conversations))
         for oldest in list(islice(self._stale, max(0, len(self._stale) - MAX_STALE))):
             del self._stale[oldest]
+
+
+def batches(effects: Iterable[Effect]) -> tuple[dict[str, Batch], list[tuple[int, str]]]:
+    """What the cache is to hold by conversation, each message once and as it is at the end; and who has a new one."""
+    before: dict[str, int] = {}
+    after: dict[str, int] = {}
+    entries: dict[str, dict[int, HotEntry]] = {}
+    fresh: list[tuple[int, str]] = []
+    for effect in effects:
+        if type(effect) is Accepted:
+            rev, conversation_id = effect.message_rev, effect.request.conversation_id
+            if effect.seq == 1 and effect.members is not None:
+                fresh += [(user_id, conversation_id) for user_id in effect.members]
+            entry = HotEntry(effect.seq, False, effect.message)
+        elif type(effect) is Changed:
+            rev, conversation_id = effect.rev, effect.request.conversation_id
+            before.setdefault(conversation_id, effect.before)
+            entry = HotEntry(effect.seq, True, effect.message)
+        else:
+            continue
+        before.setdefault(conversation_id, rev)
+        after[conversation_id] = rev
+        entries.setdefault(conversation_id, {})[effect.seq] = entry
+    return {
+        c: Batch(before[c], after[c], list(found.values())) for c, found in entries.items()
+    }, fresh

@@ -9,7 +9,12 @@ class Counters(msgspec.Struct):
     records: int = 0
     accepted: int = 0
     repeated: int = 0
-    conflicts: int = 0
+    refused: int = 0
+    changed: int = 0
+    """Recalls, edits, reactions, pins."""
+    moved: int = 0
+    """Positions of readers."""
+    unchanged: int = 0
     dead: int = 0
     clashes: int = 0
     """Messages that could not be stored because others were in their place. Anything but 0 is an alarm."""

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from functions.timeline.core import Accepted, Dead, Effect
 from functions.timeline.metrics import Counters
+from functions.timeline.state import Accepted, Changed, Dead, Effect
 from shared.dead_letters import dead_letter
 from shared.log import DEAD, EVENTS, REQUESTS, LogWriter
 from shared.patience import patiently
@@ -38,7 +38,7 @@ class Outbox:
         self._waiting += [
             (effect.request.conversation_id, fact(effect))
             for effect in effects
-            if type(effect) is Accepted
+            if type(effect) is Accepted or type(effect) is Changed
         ]
 
     async def flush(self) -> None:
@@ -71,10 +71,22 @@ class Outbox:
         await patiently(lambda: self._writer.append_all(topic, records), self._counters)
 
 
-def fact(effect: Accepted) -> bytes:
-    """`schemas.facts.MessageSent` around the JSON that was made for the push."""
+def fact(effect: Accepted | Changed) -> bytes:
+    """One of `schemas.facts` around the message's JSON."""
     request = effect.request
     trace = b'"trace":%b,' % _encode(request.trace) if request.trace else b""
+    if type(effect) is Changed:
+        kind = effect.kind.encode()
+        return b'{"type":"message.%b","id":"message.%b.%d.%d",%b"data":%b,"user_id":%d}' % (
+            kind,
+            kind,
+            effect.msg_id,
+            effect.rev,
+            trace,
+            effect.message,
+            request.user_id,
+        )
+    assert type(effect) is Accepted
     return b'{"type":"message.sent","id":"message.sent.%d",%b"data":%b}' % (
         effect.row[0],
         trace,

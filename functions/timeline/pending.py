@@ -1,12 +1,22 @@
 """What a partition has applied and not stored yet."""
 
 from collections import defaultdict
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from functions.timeline.core import Accepted, Dead, Effect, Progress
+from functions.timeline.changes import mention_rows
+from functions.timeline.state import (
+    Accepted,
+    Changed,
+    Dead,
+    Effect,
+    Moved,
+    Place,
+    Progress,
+    Row,
+    Unchanged,
+    Write,
+)
 from shared.ids import Private
-
-Row = tuple[Any, ...]
 
 
 class Traced(NamedTuple):
@@ -18,6 +28,13 @@ class Traced(NamedTuple):
     traceparent: str
 
 
+class Answered(NamedTuple):
+    """An ack that waits for the COMMIT."""
+
+    reply: str
+    ack: bytes
+
+
 class Pending:
     """The rows of one partition's next COMMIT, which moves `log_progress` from `old` to `new`."""
 
@@ -27,13 +44,22 @@ class Pending:
         self.records = 0
         self.messages: defaultdict[int, list[Row]] = defaultdict(list)
         """Rows of `message_<month>` by month."""
+        self.changes: defaultdict[int, dict[int, Row]] = defaultdict(dict)
+        """Whole rows that replace what is there, by month and id; after the new ones."""
         self.keys: list[Row] = []
         self.heads: dict[str, Row] = {}
         """Rows of `conversation` by id; the newest state of each."""
-        self.members: dict[str, Private] = {}
+        self.members: dict[str, Private | None] = {}
         """Of the same conversations."""
         self.months: list[Row] = []
         self.memberships: list[Row] = []
+        self.positions: dict[Place, Row] = {}
+        """First columns of `user_conversation`."""
+        self.removals: defaultdict[str, dict[Row, None]] = defaultdict(dict)
+        """By table: what keys begin with. These go before the additions come."""
+        self.additions: defaultdict[str, dict[Row, Row]] = defaultdict(dict)
+        """By table: rows by key."""
+        self.answers: list[Answered] = []
         self.dead: list[Dead] = []
         self.traced: list[Traced] = []
         """Sampled messages among them."""
@@ -47,22 +73,79 @@ class Pending:
                 self._add_message(effect)
             elif type(effect) is Dead:
                 self.dead.append(effect)
+            elif isinstance(effect, Changed | Moved | Unchanged):
+                if effect.request.reply:
+                    self.answers.append(Answered(effect.request.reply, effect.ack))
+                if type(effect) is Changed:
+                    self._add_change(effect)
+                elif type(effect) is Moved:
+                    self._add_position(effect)
 
     def _add_message(self, effect: Accepted) -> None:
-        conversation_id = effect.request.conversation_id
+        request = effect.request
+        conversation_id = request.conversation_id
         self.messages[effect.month].append(effect.row)
         self.keys.append(effect.key_row)
-        self.heads[conversation_id] = (conversation_id, effect.seq, effect.rev, effect.ms)
+        self.heads[conversation_id] = (
+            conversation_id,
+            effect.seq,
+            effect.rev,
+            effect.ms,
+            effect.message_rev,
+        )
         self.members[conversation_id] = effect.members
         if effect.opens_month:
             self.months.append((conversation_id, effect.month, effect.seq))
-        if effect.seq == 1:
+        if effect.seq == 1 and effect.members is not None:
             self.memberships += [(user_id, conversation_id) for user_id in effect.members]
+        if request.mentions:
+            rows = mention_rows(request.mentions, conversation_id, effect.seq)
+            self.additions["message_mention"].update({row: row for row in rows})
+
+    def _add_change(self, effect: Changed) -> None:
+        conversation_id = effect.request.conversation_id
+        self.changes[effect.month][effect.msg_id] = effect.row
+        self.heads[conversation_id] = (
+            conversation_id,
+            effect.max_seq,
+            effect.rev,
+            effect.ms,
+            effect.rev,
+        )
+        self.members[conversation_id] = effect.members
+        for write in effect.writes:
+            self._write(write)
+
+    def _add_position(self, effect: Moved) -> None:
+        conversation_id = effect.request.conversation_id
+        self.positions[effect.request.user_id, conversation_id] = effect.row
+        if effect.counts:
+            self.heads[conversation_id] = (
+                conversation_id,
+                effect.max_seq,
+                effect.rev,
+                effect.ms,
+                effect.message_rev,
+            )
+            self.members[conversation_id] = effect.members
+
+    def _write(self, write: Write) -> None:
+        table, key, row = write
+        if row is not None:
+            self.additions[table][key] = row
+            return
+        self.removals[table][key] = None
+        rows = self.additions[table]
+        for added in [added for added in rows if added[: len(key)] == key]:
+            del rows[added]
 
     def drop(self, ids: set[int]) -> None:
-        """Leaves out the rows and keys of these messages."""
+        """Leaves out the rows and keys of these messages, and what has changed them."""
         for month, rows in self.messages.items():
             self.messages[month] = [row for row in rows if row[0] not in ids]
+        for changed in self.changes.values():
+            for msg_id in ids & changed.keys():
+                del changed[msg_id]
         self.keys = [row for row in self.keys if row[2] not in ids]
 
     def rows_of(self, ids: set[int]) -> list[Row]:

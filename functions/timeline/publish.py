@@ -1,17 +1,31 @@
-"""Carries effects out on the bus: acks and errors to the askers, messages to the devices of both sides."""
+"""Carries effects out on the bus: acks and errors to the askers, messages and changes to the devices of all members."""
 
-from functions.timeline.core import Accepted, Conflicting, Dead, Effect, Repeated
+from collections.abc import Iterable
+
+import msgspec
+
 from functions.timeline.metrics import Counters
+from functions.timeline.pending import Answered
+from functions.timeline.state import (
+    Accepted,
+    Changed,
+    Dead,
+    Effect,
+    Moved,
+    Place,
+    Refused,
+    Repeated,
+    Unchanged,
+)
+from schemas.errors import STATUS, ErrorBody, ErrorCode
 from schemas.events import Head
-from schemas.records import SendRequested
+from schemas.records import AnyRequest
 from shared import subjects
 from shared.bus import Bus, pack_headers
-from shared.errors import AppError, Conflict, Internal, Unavailable
-from shared.function import to_user
-from shared.ids import Private
+from shared.errors import Internal, Unavailable
+from shared.function import frame
+from shared.ids import Private, group_of
 from shared.telemetry import trace_id
-
-_CONFLICT = Conflict("this client_msg_id already belongs to another message", field="client_msg_id")
 
 
 class Publisher:
@@ -22,46 +36,89 @@ class Publisher:
         self._counters = counters
 
     def publish(self, effects: list[Effect]) -> None:
-        """Never raises."""
+        """All but the acks that wait for the COMMIT. Never raises."""
+        delivered: dict[Place, Moved] = {}
         for effect in effects:
-            try:
-                self._publish(effect)
-            except Unavailable:
-                self._counters.unsent += 1
+            if type(effect) is Moved and not effect.read:
+                # Cumulative: only the last of a batch is worth a push.
+                delivered[effect.request.user_id, effect.request.conversation_id] = effect
+            self._try(effect)
+        for effect in delivered.values():
+            if effect.members is not None:
+                self._send(
+                    subjects.user(effect.members.other(effect.request.user_id)), effect.frame
+                )
 
-    def head(self, conversation_id: str, members: Private, seq: int, rev: int) -> None:
+    def answer(self, answers: Iterable[Answered]) -> None:
+        """Sends the acks that have waited for the COMMIT. Never raises."""
+        for reply, ack in answers:
+            self._send(reply, ack)
+
+    def head(self, conversation_id: str, members: Private | None, seq: int, rev: int) -> None:
         """Tells the members' devices how far a conversation is. Raises: Unavailable."""
-        for user_id in members:
-            push = to_user(user_id, Head(conversation_id, seq, rev))
-            self._bus.send(push.subject, push.frame)
+        push = frame(Head(conversation_id, seq, rev), Head.type)
+        for subject in _audience(conversation_id, members):
+            self._bus.send(subject, push)
+
+    def _try(self, effect: Effect) -> None:
+        try:
+            self._publish(effect)
+        except Unavailable:
+            self._counters.unsent += 1
+
+    def _send(self, subject: str, payload: bytes) -> None:
+        try:
+            self._bus.send(subject, payload)
+        except Unavailable:
+            self._counters.unsent += 1
 
     def _publish(self, effect: Effect) -> None:
         if type(effect) is Accepted:
             request = effect.request
             if request.reply:
                 self._bus.send(request.reply, effect.ack)
-            frame = b'{"type":"message","data":%b}' % effect.message
+            push = b'{"type":"message","data":%b}' % effect.message
             headers = pack_headers({"Im-Conn": request.conn}) if request.conn else b""
-            for user_id in effect.members:
-                self._bus.send(subjects.user(user_id), frame, headers=headers)
+            for subject in _audience(request.conversation_id, effect.members):
+                self._bus.send(subject, push, headers=headers)
             self._counters.accepted += 1
+        elif type(effect) is Changed:
+            self._counters.changed += 1
+            # To the asking connection too: so a device has a change when all others have it, whoever made it.
+            for subject in _audience(effect.request.conversation_id, effect.members):
+                self._bus.send(subject, effect.frame)
+        elif type(effect) is Moved:
+            self._counters.moved += 1
+            if effect.read:
+                for user_id in effect.members or (effect.request.user_id,):
+                    self._bus.send(subjects.user(user_id), effect.frame)
+        elif type(effect) is Unchanged:
+            self._counters.unchanged += 1
         elif type(effect) is Repeated:
             if effect.request.reply:
                 self._bus.send(effect.request.reply, effect.ack)
             self._counters.repeated += 1
-        elif type(effect) is Conflicting:
-            self._refuse(effect.request, _CONFLICT)
-            self._counters.conflicts += 1
+        elif type(effect) is Refused:
+            self._refuse(effect.request, effect.code, effect.message, effect.field)
+            self._counters.refused += 1
         elif type(effect) is Dead and effect.request is not None:
-            self._refuse(effect.request, Internal())
+            error = Internal()
+            self._refuse(effect.request, error.code, error.message)
 
-    def _refuse(self, request: SendRequested, error: AppError) -> None:
+    def _refuse(
+        self, request: AnyRequest, code: ErrorCode, message: str, field: str | None = None
+    ) -> None:
         if not request.reply:
             return
-        headers = {
-            "Nats-Service-Error": error.message,
-            "Nats-Service-Error-Code": str(error.status),
-        }
-        self._bus.send(
-            request.reply, error.body(trace_id(request.trace)), headers=pack_headers(headers)
-        )
+        body = msgspec.json.encode(ErrorBody(code, message, trace_id(request.trace), None, field))
+        headers = {"Nats-Service-Error": message, "Nats-Service-Error-Code": str(STATUS[code])}
+        self._bus.send(request.reply, body, headers=pack_headers(headers))
+
+
+def _audience(conversation_id: str, members: Private | None) -> list[str]:
+    """Subjects that reach all members' devices."""
+    if members is not None:
+        return [f"{subjects.USER_PREFIX}{user_id}" for user_id in members]
+    group_id = group_of(conversation_id)
+    assert group_id is not None
+    return [subjects.group(group_id)]

@@ -1,7 +1,7 @@
 """The timeline's shell: reads the log, lets the core decide, and carries out what it decided.
 
 Per batch: load → apply → hot cache → publish → facts into the outbox → into the pending transaction, which a second
-task commits once the log has the facts. A crash at
+task commits once the log has the facts; acks of changes go out after that. A crash at
 any point only repeats: nothing is numbered but by `core.apply`, and a new owner starts at the last COMMIT.
 
 Two locks: `_step` lets a batch be finished before its partition is given up; `_sql` lets commits and claims follow one
@@ -12,37 +12,26 @@ before or after it, but not as another owner has left it.
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from typing import TypeVar
 
 from functions.timeline import tracing
+from functions.timeline.changes import strip
 from functions.timeline.clashes import ClashError
-from functions.timeline.core import (
-    Accepted,
-    Answer,
-    Conversation,
-    Dead,
-    Effect,
-    Entry,
-    Progress,
-    State,
-    apply,
-    prepare,
-)
+from functions.timeline.core import apply, prepare
 from functions.timeline.heads import Heads
 from functions.timeline.hot import Hot
 from functions.timeline.metrics import Counters
 from functions.timeline.outbox import Outbox
+from functions.timeline.owned import Owned, load
 from functions.timeline.pending import Pending
 from functions.timeline.publish import Publisher
-from functions.timeline.store import FencedError, Loaded, Store
+from functions.timeline.state import Dead, Effect, Entry
+from functions.timeline.store import FencedError, Store
 from shared.bus import Bus
 from shared.ids import month_of, now_ms
 from shared.log import LogReader, LogWriter, Record
 from shared.patience import patiently
 
 log = logging.getLogger(__name__)
-
-K = TypeVar("K")
 
 MAX_BATCH = 500
 COMMIT_RECORDS = 1_000
@@ -55,23 +44,6 @@ MAX_ANSWERS = 20_000
 
 At = Callable[[str], None]
 """Called at "applied", "published" and "committed": where a crash is worth a test."""
-
-
-class Owned:
-    """One partition in this owner's hands; thrown away whole when it is lost.
-
-    known: values of `log_progress` that this owner has stored, or is storing, since its last load began. A load that
-    finds one of them may be used whichever it is: what is not in memory has no rows in the commits in between.
-    """
-
-    __slots__ = ("committed", "committing", "known", "pending", "state")
-
-    def __init__(self, partition: int, progress: Progress) -> None:
-        self.state = State(partition, progress)
-        self.committed = progress
-        self.committing = progress
-        self.known = {progress}
-        self.pending = Pending(progress)
 
 
 class Timeline:
@@ -162,14 +134,16 @@ class Timeline:
             results = await self._load_and_apply(entries)
             self._at("applied")
             effects = [effect for batch in results.values() for effect in batch]
-            await self._hot.add([effect for effect in effects if type(effect) is Accepted])
+            effects = strip(effects)
+            await self._hot.put(effects)
             self._publisher.publish(effects)
             self._outbox.add(effects)
             self._at("published")
             for owned, batch in results.items():
                 owned.pending.add(batch, owned.state.progress)
                 owned.pending.traced += tracing.finish(spans, batch)
-                self._evict(owned)
+                share = len(self._owned)
+                owned.evict(self._max_conversations // share, self._max_answers // share)
         self.counters.records += len(effects)
         waiting = sum(owned.pending.records for owned in self._owned.values())
         if waiting >= MAX_PENDING:
@@ -185,7 +159,7 @@ class Timeline:
         entries = self._still_owned(entries)
         while True:
             try:
-                await self._load(entries)
+                await load(self._store, entries, self.counters)
             except FencedError as error:
                 async with self._sql:
                     mine = {owned.state.partition for owned, _ in self._still_owned(entries)}
@@ -203,41 +177,6 @@ class Timeline:
         """Without those of partitions that were lost meanwhile."""
         owned_now = self._owned
         return [e for e in entries if owned_now.get(e[0].state.partition) is e[0]]
-
-    async def _load(self, entries: list[tuple[Owned, Entry]]) -> None:
-        """Fetches the conversations and keys that are not in memory. Raises: FencedError."""
-        expected: dict[int, set[Progress]] = {}
-        ids: dict[str, Owned] = {}
-        keys: dict[bytes, Owned] = {}
-        for owned, entry in entries:
-            if entry.request is None:
-                continue
-            conversation_id, conversations = (
-                entry.request.conversation_id,
-                owned.state.conversations,
-            )
-            if conversation_id in conversations:
-                conversations[conversation_id] = conversations.pop(
-                    conversation_id
-                )  # the newest stand last
-            else:
-                ids[conversation_id] = owned
-            if entry.key not in owned.state.answers:
-                keys[entry.key] = owned
-            if owned.state.partition not in expected:
-                owned.known = {owned.committed, owned.committing}
-                expected[owned.state.partition] = owned.known
-        if not ids and not keys:
-            return
-        loaded: Loaded = await patiently(
-            lambda: self._store.load(expected, list(ids), list(keys)), self.counters
-        )
-        for conversation_id, owned in ids.items():
-            owned.state.conversations[conversation_id] = (
-                loaded.conversations.get(conversation_id) or Conversation()
-            )
-        for key, answer in loaded.answers.items():
-            keys[key].state.answers[key] = answer
 
     async def _commit_forever(self) -> None:
         me = asyncio.current_task()
@@ -303,17 +242,10 @@ class Timeline:
         for partition, pending in batch.items():
             owned = self._owned[partition]
             owned.committed = pending.new
+            self._publisher.answer(pending.answers)
             self._heads.stored(pending)
             self.counters.rows += len(pending.keys)
         self.counters.commits += 1
-
-    def _evict(self, owned: Owned) -> None:
-        """Nothing that is not stored yet may be forgotten: SQL does not have it."""
-        share = len(self._owned)
-        _forget_oldest(
-            owned.state.conversations, self._max_conversations // share, owned.committed.next
-        )
-        _forget_oldest(owned.state.answers, self._max_answers // share, owned.committed.next)
 
     async def _claim(self, partitions: Iterable[int]) -> dict[int, int]:
         """Takes partitions over as SQL has them. Returns where to read on, without a turn of the loop in between."""
@@ -341,12 +273,3 @@ class Timeline:
             record = Record(partition, pending.new.next, 0, repr(row).encode())
             await self._outbox.bury(Dead(record, reason))
         pending.drop(ids)
-
-
-def _forget_oldest(cache: dict[K, Conversation] | dict[K, Answer], most: int, stored: int) -> None:
-    """Shrinks a cache, whose oldest entries stand first, to `most` entries; only those from before offset `stored`."""
-    while len(cache) > most:
-        oldest = next(iter(cache))
-        if cache[oldest].offset >= stored:
-            return
-        del cache[oldest]

@@ -12,16 +12,27 @@ from functools import wraps
 from typing import Any, ParamSpec, Protocol, TypeVar
 
 import msgspec
+from sqlalchemy import and_, or_, select
 from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from functions.timeline import tracing
 from functions.timeline.clashes import ClashError, explain
-from functions.timeline.core import Answer, Conversation, Progress
 from functions.timeline.pending import Pending
+from functions.timeline.state import (
+    Answer,
+    Conversation,
+    Place,
+    Position,
+    Post,
+    Progress,
+    Reactor,
+    Row,
+)
 from shared import months, tables
 from shared.adapters import bulk
 from shared.adapters.sql import to_the_end
+from shared.lookup import Months, by_ids, message_of
 from shared.patience import AwayError
 
 P = ParamSpec("P")
@@ -47,6 +58,13 @@ class Loaded(msgspec.Struct, frozen=True):
     answers: dict[bytes, Answer]
 
 
+class Referred(msgspec.Struct, frozen=True):
+    """What SQL has of the messages and positions that changes refer to."""
+
+    posts: dict[int, Post]
+    positions: dict[Place, Position]
+
+
 class Store(Protocol):
     """What the timeline needs of SQL. Every method raises StoreAwayError if SQL is away."""
 
@@ -61,6 +79,11 @@ class Store(Protocol):
         Raises: FencedError unless `log_progress` is as expected: one of a set of values for each partition, to which
         more may be added meanwhile.
         """
+
+    async def load_referred(
+        self, expected: Mapping[int, AbstractSet[Progress]], posts: list[int], places: list[Place]
+    ) -> Referred:
+        """Reads messages by id, and positions of members, in one snapshot. Raises: FencedError, as `load`."""
 
     async def commit(self, batch: Mapping[int, Pending]) -> None:
         """Stores the pending rows of partitions, all or nothing. Repeating a commit that succeeded does nothing.
@@ -88,6 +111,23 @@ def _sql(method: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[A
 _PARTITION, _NEXT = "`partition`", "`next`"
 """Reserved words on some of the servers; all of them take the backticks."""
 
+_CHANGING = (
+    "content",
+    "status",
+    "rev",
+    "reply_to",
+    "mentions",
+    "file_id",
+    "extra",
+    "edited_ms",
+    "forward",
+    "reactions",
+    "pinned",
+)
+"""Columns of a message that changes touch."""
+MAX_REMOVED = 500
+"""Keys in one DELETE."""
+
 # Three questions in one statement, which is a snapshot by itself and one round trip: four numbers, and where a row
 # comes from is told by which of the last three columns is not NULL.
 _PROGRESS = (
@@ -96,7 +136,7 @@ _PROGRESS = (
 )
 _CONVERSATIONS = (
     " UNION ALL SELECT max_seq, max_rev, (SELECT MAX(month) FROM conversation_month m"
-    " WHERE m.conversation_id = c.conversation_id), 0, conversation_id, NULL, NULL"
+    " WHERE m.conversation_id = c.conversation_id), message_rev, conversation_id, NULL, NULL"
     " FROM conversation c WHERE conversation_id IN ("
 )
 _ANSWERS = (
@@ -114,6 +154,8 @@ class SqlStore:
         self._sqlite = engine.dialect.name == "sqlite"
         self._months: set[int] = set()
         self._rows = bulk.Inserter(engine)
+        self._tables = Months()
+        self._columns = {name: table.c.keys() for name, table in tables.metadata.tables.items()}
 
     @_sql
     async def claim(self, partitions: Iterable[int]) -> dict[int, Progress]:
@@ -146,12 +188,28 @@ class SqlStore:
             if key is not None:
                 answers[key] = Answer(digest, a, b)
             elif conversation_id is not None:
-                conversations[conversation_id] = Conversation(a, b, c or 0)
+                conversations[conversation_id] = Conversation(a, b, c or 0, d)
             else:
                 stored[a] = Progress(b, c, d)
-        if moved := [p for p, known in expected.items() if stored.get(p) not in known]:
-            raise FencedError(moved)
+        _fence(expected, stored)
         return Loaded(conversations, answers)
+
+    @_sql
+    async def load_referred(
+        self, expected: Mapping[int, AbstractSet[Progress]], posts: list[int], places: list[Place]
+    ) -> Referred:
+        """See `Store.load_referred`."""
+        async with self._engine.connect() as connection:
+            there = await self._tables.of(connection, posts)
+        async with self._snapshot() as connection:
+            _fence(expected, await _progress(connection, expected))
+            found = {i: message_of(row) for i, row in (await by_ids(connection, there)).items()}
+            reactors = await _reactors(connection, [i for i, m in found.items() if m.reactions])
+            positions = await _positions(connection, places)
+        return Referred(
+            {i: Post(message, tuple(reactors.get(i, ()))) for i, message in found.items()},
+            positions,
+        )
 
     @_sql
     async def commit(self, batch: Mapping[int, Pending]) -> None:
@@ -211,6 +269,10 @@ class SqlStore:
             for month in sorted({month for part in parts for month in part.messages}):
                 rows = [row for part in parts for row in part.messages.get(month, ())]
                 await self._rows.insert(connection, tables.message_table(month), rows)
+            for month in sorted({month for part in parts for month in part.changes}):
+                table = tables.message_table(month)
+                rows = [row for part in parts for row in part.changes.get(month, {}).values()]
+                await self._rows.insert(connection, table, rows, self._rows.replacing(*_CHANGING))
             await self._rows.insert(
                 connection, tables.message_key, [row for part in parts for row in part.keys]
             )
@@ -219,7 +281,7 @@ class SqlStore:
                 connection,
                 tables.conversation,
                 heads,
-                self._rows.replacing("max_seq", "max_rev", "changed_ms"),
+                self._rows.replacing("max_seq", "max_rev", "changed_ms", "message_rev"),
             )
             opened = [row for part in parts for row in part.months]
             await self._rows.insert(
@@ -229,6 +291,39 @@ class SqlStore:
             await self._rows.insert(
                 connection, tables.user_conversation, joined, self._rows.unless_there("user_id")
             )
+            await self._rows.insert(
+                connection,
+                tables.user_conversation,
+                [row for part in parts for row in part.positions.values()],
+                self._rows.replacing("read_seq", "read_rev", "delivered_seq"),
+            )
+            for name in sorted({name for part in parts for name in part.removals}):
+                await self._remove(connection, name, [k for p in parts for k in p.removals[name]])
+            for name in sorted({name for part in parts for name in part.additions}):
+                rows = [row for part in parts for row in part.additions[name].values()]
+                first = self._columns[name][0]
+                await self._rows.insert(
+                    connection, tables.metadata.tables[name], rows, self._rows.unless_there(first)
+                )
+
+    async def _remove(self, connection: AsyncConnection, name: str, keys: list[Row]) -> None:
+        """Deletes the rows whose key begins with one of these."""
+        columns = self._columns[name]
+        if self._sqlite:
+            for key in keys:
+                where = " AND ".join(f"{column}=?" for column in columns[: len(key)])
+                await connection.exec_driver_sql(f"DELETE FROM {name} WHERE {where}", key)  # noqa: S608
+            return
+        for i in range(0, len(keys), MAX_REMOVED):
+            conditions = [
+                " AND ".join(
+                    f"{column}={bulk.literals([value])}"
+                    for column, value in zip(columns, key, strict=False)
+                )
+                for key in keys[i : i + MAX_REMOVED]
+            ]
+            where = " OR ".join(f"({condition})" for condition in conditions)
+            await _query(connection, f"DELETE FROM {name} WHERE {where}")  # noqa: S608 - escaped
 
     async def _refused(self, batch: Mapping[int, Pending]) -> dict[int, set[int]]:
         """Ids of the messages whose row SQL refuses, found by trying each alone."""
@@ -244,6 +339,34 @@ class SqlStore:
                     except IntegrityError:
                         pass  # not what is looked for
         return refused
+
+
+def _fence(expected: Mapping[int, AbstractSet[Progress]], stored: Mapping[int, Progress]) -> None:
+    """Raises: FencedError."""
+    if moved := [p for p, known in expected.items() if stored.get(p) not in known]:
+        raise FencedError(moved)
+
+
+async def _reactors(connection: AsyncConnection, ids: list[int]) -> dict[int, list[Reactor]]:
+    c = tables.message_reaction.c
+    found: dict[int, list[Reactor]] = {}
+    if ids:
+        query = select(c.msg_id, c.emoji, c.user_id).where(c.msg_id.in_(ids)).order_by(c.rev)
+        for msg_id, emoji, user_id in await connection.execute(query):
+            found.setdefault(msg_id, []).append(Reactor(emoji, user_id))
+    return found
+
+
+async def _positions(connection: AsyncConnection, places: list[Place]) -> dict[Place, Position]:
+    """Of those who are members."""
+    c = tables.user_conversation.c
+    if not places:
+        return {}
+    query = select(c.user_id, c.conversation_id, c.read_seq, c.read_rev, c.delivered_seq).where(
+        or_(*(and_(c.user_id == u, c.conversation_id == i) for u, i in places)),
+        c.until_seq.is_(None),
+    )
+    return {(row[0], row[1]): Position(*row[2:]) for row in await connection.execute(query)}
 
 
 class _MovedError(Exception):

@@ -9,10 +9,10 @@ from contextlib import ExitStack, contextmanager
 import msgspec
 from sqlalchemy import Dialect
 
-from functions.timeline.core import Accepted, Conflicting, Dead, Effect, Entry, Repeated
 from functions.timeline.pending import Pending, Traced
+from functions.timeline.state import Accepted, Dead, Effect, Entry, Refused, Repeated
 from schemas.messages import MessageAck
-from schemas.records import SendRequested
+from schemas.records import AnyRequest
 from shared import tables, telemetry
 from shared.log import REQUESTS
 
@@ -42,8 +42,11 @@ def finish(spans: Spans, effects: Iterable[Effect]) -> list[Traced]:
         span = spans.pop(id(effect.request), None)
         if span is None:
             continue
-        if isinstance(effect, Dead | Conflicting):
+        if isinstance(effect, Dead | Refused):
             span.end(error=type(effect).__name__)
+            continue
+        if not isinstance(effect, Accepted | Repeated):
+            span.end()
             continue
         ack = _decode_ack(effect.ack)
         repeated = int(isinstance(effect, Repeated))
@@ -72,15 +75,17 @@ def inserting(parts: Iterable[Pending], dialect: Dialect) -> Iterator[None]:
         yield
 
 
-def _process(entry: Entry, request: SendRequested) -> telemetry.Span:
+def _process(entry: Entry, request: AnyRequest) -> telemetry.Span:
     record = entry.record
+    client_msg_id: str = getattr(request, "client_msg_id", "")
     attributes = telemetry.on_log("process", REQUESTS) | {
         "messaging.consumer.group.name": "timeline",
         "messaging.destination.partition.id": str(record.partition),
         "im.offset": record.offset,
         "im.conversation_id": request.conversation_id,
-        "im.client_msg_id": request.client_msg_id,
     }
+    if client_msg_id:
+        attributes["im.client_msg_id"] = client_msg_id
     return telemetry.start(f"process {REQUESTS}", "consumer", request.trace, attributes)
 
 

@@ -13,9 +13,9 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from functions.timeline.core import Accepted
 from functions.timeline.pending import Pending
 from functions.timeline.shell import Timeline
+from functions.timeline.state import Effect
 from functions.timeline.store import SqlStore
 from migrations.schema import upgrade
 from schemas.messages import MessageAck
@@ -37,8 +37,8 @@ INBOX = f"_INBOX.e.{'x' * 22}"
 
 
 class NoCache:
-    async def add(self, messages: Iterable[Accepted]) -> None:
-        del messages
+    async def put(self, effects: Iterable[Effect]) -> None:
+        del effects
 
 
 class Road:

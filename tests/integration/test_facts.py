@@ -12,9 +12,10 @@ import pytest
 import functions.facts
 import functions.timeline
 from functions.facts.relay import Counters, Relay
-from functions.timeline.core import Accepted, Conversation, Progress, State, apply
+from functions.timeline.core import apply
 from functions.timeline.core import prepare as prepare_record
 from functions.timeline.outbox import fact
+from functions.timeline.state import Accepted, Conversation, Progress, State
 from migrations.__main__ import prepare
 from schemas.facts import MessageSent
 from schemas.records import SendRequested

@@ -1,7 +1,7 @@
 """The hot cache as `history` reads it, on a real Redis: the script's arithmetic is that of `span_of`."""
 
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 
 import pytest
 import redis.asyncio
@@ -11,7 +11,7 @@ from functions.history.pages import Window
 from functions.history.span import Bounds, span_of
 from functions.history.tail import Tails
 from shared.adapters.redis import open_redis
-from shared.hot import KEPT, HotWriter
+from shared.hot import KEPT, Batch, HotEntry, HotWriter
 from tests.servers import RedisServer
 
 
@@ -27,10 +27,15 @@ def message(seq: int) -> bytes:
     return b'{"seq":%d}' % seq
 
 
+async def put(client: redis.asyncio.Redis, seqs: Iterable[int], rev: int = 0) -> None:
+    entries = [HotEntry(seq, False, message(seq)) for seq in seqs]
+    await HotWriter(client).put({"p_1_2": Batch(rev, rev, entries)})
+
+
 async def test_redis_and_python_mean_the_same_span(client: redis.asyncio.Redis) -> None:
     rng = random.Random(7)
     cache = HotCache(client)
-    await HotWriter(client).add({"p_1_2": [(s, message(s)) for s in range(1, 61)]})
+    await put(client, range(1, 61))
     for _ in range(400):
         bounds = Bounds(
             rng.choice([None, rng.randrange(70)]),
@@ -44,7 +49,7 @@ async def test_redis_and_python_mean_the_same_span(client: redis.asyncio.Redis) 
 
 async def test_a_span_that_is_not_held_whole_is_not_given(client: redis.asyncio.Redis) -> None:
     cache = HotCache(client)
-    await HotWriter(client).add({"p_1_2": [(s, message(s)) for s in (1, 2, 4, 5)]})
+    await put(client, (1, 2, 4, 5))
     assert await cache.read("p_1_2", Bounds(None, None, 2)) == Window(5, [message(4), message(5)])
     assert await cache.read("p_1_2", Bounds(None, None, 3)) == Window(5, [])
     await cache.repair("p_1_2", {3: message(3), 4: b"older"}, 0)
@@ -54,7 +59,7 @@ async def test_a_span_that_is_not_held_whole_is_not_given(client: redis.asyncio.
 
 
 async def test_only_the_newest_are_kept(client: redis.asyncio.Redis) -> None:
-    await HotWriter(client).add({"p_1_2": [(s, message(s)) for s in range(1, KEPT + 101)]})
+    await put(client, range(1, KEPT + 101))
     window = await HotCache(client).read("p_1_2", Bounds(None, None, KEPT))
     assert window == Window(KEPT + 100, [message(s) for s in range(101, KEPT + 101)])
 
@@ -76,9 +81,9 @@ def counted(seq: int) -> bytes:
 
 
 async def test_what_is_not_stored_yet(client: redis.asyncio.Redis) -> None:
-    writer = HotWriter(client)
-    await writer.add({"p_1_2": [(s, counted(s)) for s in range(1, 6)]})
-    await writer.begin({"p_1_2": (1, 2)})
+    entries = [HotEntry(s, False, counted(s)) for s in range(1, 6)]
+    fresh_of = [(1, "p_1_2"), (2, "p_1_2")]
+    await HotWriter(client).put({"p_1_2": Batch(0, 0, entries)}, fresh_of)
     fresh, tails = await Tails(client).read(1, {"p_1_2": 3, "p_1_9": 0})
     assert fresh == {"p_1_2"}
     assert [m.seq for m, _ in tails["p_1_2"]] == [4, 5]
@@ -94,3 +99,49 @@ async def test_redis_away_is_nothing_unstored(
         assert await Tails(client).read(1, {"p_1_2": 0}) == (frozenset(), {})
     finally:
         redis_server.start()
+
+
+async def held(client: redis.asyncio.Redis) -> tuple[int, list[bytes]]:
+    window = await HotCache(client).read("p_1_2", Bounds(None, None, KEPT))
+    return window.rev, list(window.messages)
+
+
+def change(seq: int, before: int) -> Batch:
+    return Batch(before, before + 1, [HotEntry(seq, True, b"changed %d" % seq)])
+
+
+async def test_a_change_replaces_what_it_follows_on(client: redis.asyncio.Redis) -> None:
+    await put(client, (1, 2, 3))
+    await HotWriter(client).put({"p_1_2": change(2, before=0)})
+    assert await held(client) == (1, [message(1), b"changed 2", message(3)])
+    await put(client, (4,), rev=1)
+    assert await held(client) == (1, [message(1), b"changed 2", message(3), message(4)])
+
+
+async def test_a_replay_brings_nothing_older_back(client: redis.asyncio.Redis) -> None:
+    await put(client, (1, 2))
+    await HotWriter(client).put({"p_1_2": change(2, before=0)})
+    before = await held(client)
+    await put(client, (1, 2, 3))  # as of before the change: 3 may have been changed as well
+    await HotWriter(client).put({"p_1_2": change(2, before=0)})
+    assert await held(client) == before
+
+
+async def test_a_cache_that_missed_a_change_begins_anew(client: redis.asyncio.Redis) -> None:
+    await put(client, (1, 2))
+    await HotWriter(client).put({"p_1_2": change(2, before=1)})
+    assert (await HotCache(client).read("p_1_2", Bounds(None, None, 1))).messages == [b"changed 2"]
+    assert (await held(client)) == (2, [])
+    await put(client, (3,), rev=5)
+    assert (await HotCache(client).read("p_1_2", Bounds(2, None, 9))) == Window(3, [message(3)], 5)
+
+
+async def test_repairs_follow_the_revision(client: redis.asyncio.Redis) -> None:
+    cache = HotCache(client)
+    await put(client, (2,), rev=4)
+    await cache.repair("p_1_2", {1: b"old"}, 3)
+    assert await held(client) == (4, [])
+    await cache.repair("p_1_2", {1: message(1), 2: b"same or newer"}, 4)
+    assert await held(client) == (4, [message(1), message(2)])
+    await cache.repair("p_1_2", {1: b"tombstone", 2: b"edited"}, 5)
+    assert await held(client) == (5, [b"tombstone", b"edited"])

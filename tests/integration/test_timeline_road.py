@@ -178,7 +178,7 @@ async def test_a_message_is_numbered_delivered_cached_stored_and_acked(road: Roa
     assert heads == [
         (f"im.v1.user.{u}", {"conversation_id": "p_1_2", "seq": 2, "rev": 0}) for u in (1, 2)
     ]
-    hot: Any = await road.redis.zrange(key_of("p_1_2"), 0, -1)
+    hot: Any = await road.redis.zrange(key_of("p_1_2"), 1, -1)
     assert [json.loads(m) for m in hot] == [f["data"] for s, f, _ in frames if s.endswith(".2")][:2]
     assert [(r.msg_id, r.seq, r.content) for r in await road.rows()] == [
         (first.msg_id, 1, "hello"), (second.msg_id, 2, "hi")
@@ -265,7 +265,7 @@ async def test_goes_on_without_redis_and_removes_what_it_missed(
             redis_server.start()
         road.hot._resting_until = 0.0
         assert (await acked(road, message(1, 2, "c"))).seq == 3
-    held: Any = await road.redis.zrange(key_of("p_1_2"), 0, -1, withscores=True)
+    held: Any = await road.redis.zrange(key_of("p_1_2"), 1, -1, withscores=True)
     assert [int(seq) for _, seq in held] == [3]
     assert [r.seq for r in await road.rows()] == [1, 2, 3]
 

@@ -21,7 +21,8 @@ from edge.socket import Common, Socket
 from edge.stats import Stats
 from functions.send.handler import Body, Deps
 from functions.send.handler import send as send_message
-from functions.timeline.core import Conversation, Progress, State, apply, prepare
+from functions.timeline.core import apply, prepare
+from functions.timeline.state import Conversation, Progress, State
 from schemas.records import SendRequested
 from shared import subjects
 from shared.adapters.memory import MemoryBus

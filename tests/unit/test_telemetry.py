@@ -15,8 +15,9 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from sqlalchemy.dialects import sqlite
 
 from functions.timeline import tracing
-from functions.timeline.core import Conversation, Effect, Entry, Progress, State, apply, prepare
+from functions.timeline.core import apply, prepare
 from functions.timeline.pending import Pending
+from functions.timeline.state import Conversation, Effect, Entry, Progress, State
 from schemas.messages import MessageAck, SendMessage
 from schemas.records import AnyRequest, SendRequested
 from shared import telemetry
@@ -189,7 +190,7 @@ def test_each_sampled_message_of_a_batch_has_its_whole_trace(spans: Spans) -> No
         pass
     processed, inserts = spans.ended()[:5], spans.ended()[5:]
     assert [attributes(s).get("im.repeated") for s in processed] == [0, 0, 0, 1, None]
-    assert attributes(processed[4])["error.type"] == "Conflicting"
+    assert attributes(processed[4])["error.type"] == "Refused"
     by_trace = {s.context.trace_id: s for s in inserts if s.context is not None}
     assert sorted(by_trace) == [1, 2, 3]
     assert {len(s.links) for s in by_trace.values()} == {1, 2}

@@ -1,5 +1,6 @@
 """The timeline's rules on any log, cut anywhere: same numbers, same rows, same answers."""
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,21 +9,36 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from functions.timeline.core import (
+from clients.python.natterjack.changes import CHANGES
+from clients.python.natterjack.changes import changed as client_changed
+from functions.timeline.core import apply, prepare
+from functions.timeline.sends import row_of
+from functions.timeline.state import (
     Accepted,
-    Conflicting,
+    Changed,
     Conversation,
     Dead,
     Effect,
+    Moved,
     NotLoadedError,
+    Post,
     Progress,
+    Refused,
     Repeated,
     State,
-    apply,
-    prepare,
 )
-from schemas.records import SendRequested
-from shared.ids import EPOCH_MS, MAX_COUNTER, month_of, snowflake_ms
+from schemas.messages import Message
+from schemas.records import (
+    AnyRequest,
+    DeliveredRequested,
+    EditRequested,
+    PinRequested,
+    ReactRequested,
+    ReadRequested,
+    RecallRequested,
+    SendRequested,
+)
+from shared.ids import EPOCH_MS, MAX_COUNTER, month_of, snowflake, snowflake_ms
 from shared.log import Record
 
 NOW = EPOCH_MS + 1_000_000
@@ -37,10 +53,36 @@ def sending(sender: int, receiver: int, name: str, content: str = "x", **more: A
     return msgspec.json.encode(request)
 
 
+def changing(sender: int, receiver: int, request: AnyRequest) -> bytes:
+    low, high = sorted((sender, receiver))
+    return msgspec.json.encode(
+        msgspec.structs.replace(request, conversation_id=f"p_{low}_{high}", user_id=sender)
+    )
+
+
+ASKED: dict[str, Any] = {"conversation_id": "p_1_2", "user_id": 1, "at": 0}
+# Ids of the first messages that a log can make, whosesoever they are.
+ids = st.tuples(st.integers(-3, 8), st.integers(0, 1)).map(
+    lambda at: str(snowflake(NOW + at[0], 3, at[1]))
+)
+changes_ = st.one_of(
+    st.builds(lambda i, w, m: RecallRequested(**ASKED, msg_id=i, window_ms=w, moderator=m),
+              ids, st.sampled_from([1, 1_000]), st.booleans()),
+    st.builds(lambda i, c, m: EditRequested(**ASKED, msg_id=i, content=c, mentions=m),
+              ids, st.sampled_from("xyz"), st.sampled_from([[], [1], [1, "all", 1]])),
+    st.builds(lambda i, e, r: ReactRequested(**ASKED, msg_id=i, emoji=e, remove=r),
+              ids, st.sampled_from("abc"), st.booleans()),
+    st.builds(lambda i, r: PinRequested(**ASKED, msg_id=i, remove=r), ids, st.booleans()),
+    st.builds(lambda s: ReadRequested(**ASKED, seq=s), st.integers(0, 9)),
+    st.builds(lambda s: DeliveredRequested(**ASKED, seq=s), st.integers(0, 9)),
+)  # fmt: skip
+pairs = st.sampled_from([(1, 2), (2, 1), (1, 3), (3, 2)])
+
 values = st.one_of(
+    st.builds(lambda pair, request: changing(pair[0], pair[1], request), pairs, changes_),
     st.builds(
         lambda pair, name, content: sending(pair[0], pair[1], name, content),
-        st.sampled_from([(1, 2), (2, 1), (1, 3), (3, 2)]),
+        pairs,
         st.sampled_from("abcde"),
         st.sampled_from(["x", "x", "x", "y"]),
     ),
@@ -59,6 +101,9 @@ def _records(steps: Sequence[tuple[bytes, int, int]]) -> list[Record]:
 
 
 logs = st.lists(st.tuples(values, st.integers(-3, 3), st.integers(1, 4)), max_size=60).map(_records)
+
+
+decode = msgspec.json.Decoder(Message).decode
 
 
 def run(state: State, records: Sequence[Record]) -> list[Effect]:
@@ -112,9 +157,15 @@ def test_cut_anywhere_and_replayed_it_is_the_same(records: list[Record], cut: in
     second = State(3, first.progress)
     second.answers = {k: msgspec.structs.replace(a, offset=-1) for k, a in first.answers.items()}
     second.conversations = {
-        k: Conversation(c.max_seq, c.max_rev, c.month)
+        k: Conversation(c.max_seq, c.max_rev, c.month, c.message_rev)
         for k, c in first.conversations.items()
         if c.max_seq
+    }
+    second.posts = {i: Post(decode(a.message)) for i, a in first.accepted.items()} | {
+        i: Post(p.message, p.reactors) for i, p in first.posts.items()
+    }
+    second.positions = {
+        k: msgspec.structs.replace(p, offset=-1) for k, p in first.positions.items()
     }
     assert run(second, records[cut:]) == expected[cut:]
     assert second.progress == whole.progress
@@ -139,7 +190,7 @@ def test_whatever_is_in_the_log_moves_on(value: bytes) -> None:
         sending(1, 2, "a", reply="_INBOX.u.9.x"),
         sending(1, 2, "a", conn="a\r\nb"),
         sending(1, 2, "a").replace(b"p_1_2", b"p_2_3"),
-        sending(1, 2, "a").replace(b"p_1_2", b"g_1"),
+        sending(1, 2, "a").replace(b"p_1_2", b"g_0"),
         sending(1, 2, "a").replace(b"p_1_2", b"p_2_1"),
         sending(1, 2, "a", content="x" * 16_001),
         sending(1, 2, "a").replace(b'"a"', b'"\\ud800"'),
@@ -166,7 +217,32 @@ def test_every_part_of_the_message_counts_for_a_conflict() -> None:
             Record(3, 1, NOW, sending(1, 2, "a")),
             Record(3, 2, NOW, sending(1, 2, "a", **part)),
         ]
-        assert type(run(fresh(), records)[1]) is Conflicting
+        assert type(run(fresh(), records)[1]) is Refused
+
+
+@given(logs)
+def test_changes_have_no_gap_and_rows_are_what_was_pushed(records: list[Record]) -> None:
+    state = fresh()
+    revs: dict[str, list[int]] = {}
+    rows: dict[int, Message] = {}
+    for effect in run(state, records):
+        if type(effect) is Accepted:
+            rows[effect.row[0]] = decode(effect.message)
+        elif type(effect) is Changed:
+            message = decode(effect.message)
+            pushed = json.loads(effect.frame)["data"]
+            known = rows[effect.msg_id]
+            event = msgspec.convert(pushed, CHANGES[json.loads(effect.frame)["type"]])
+            assert client_changed(known, event) == message, "a client comes to the same"
+            assert row_of(message, effect.msg_id) == effect.row
+            rows[effect.msg_id] = message
+            if known.status == 1:
+                raise AssertionError("a tombstone changed")
+        if type(effect) is Changed or (type(effect) is Moved and effect.counts):
+            revs.setdefault(effect.request.conversation_id, []).append(effect.rev)
+    assert all(found == list(range(1, len(found) + 1)) for found in revs.values())
+    for conversation_id, conversation in state.conversations.items():
+        assert conversation.max_rev == len(revs.get(conversation_id, []))
 
 
 def test_a_month_is_opened_once_per_conversation() -> None:

@@ -8,26 +8,56 @@ import json
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from types import SimpleNamespace
+from typing import Any
 
 import msgspec
 import pytest
 
-from functions.timeline import core, shell
-from functions.timeline.core import Accepted, Answer, Conversation, Progress
+from functions.timeline import core, owned, shell
+from functions.timeline.core import prepare
 from functions.timeline.outbox import Outbox
 from functions.timeline.pending import Pending
 from functions.timeline.publish import Publisher
 from functions.timeline.shell import Timeline
-from functions.timeline.store import FencedError, Loaded, StoreAwayError
-from schemas.records import SendRequested
-from shared import patience
+from functions.timeline.state import (
+    Accepted,
+    Answer,
+    Changed,
+    Conversation,
+    Effect,
+    Entry,
+    Moved,
+    Place,
+    Position,
+    Post,
+    Progress,
+    Reactor,
+    Row,
+    State,
+)
+from functions.timeline.store import FencedError, Loaded, Referred, StoreAwayError
+from schemas.records import (
+    AnyRequest,
+    DeliveredRequested,
+    EditRequested,
+    PinRequested,
+    ReactRequested,
+    ReadRequested,
+    RecallRequested,
+    SendRequested,
+)
+from shared import patience, tables
 from shared.adapters.memory import MemoryBus
 from shared.adapters.memory_log import MemoryLog
 from shared.errors import UnknownOutcome
-from shared.ids import EPOCH_MS, snowflake_ms
+from shared.ids import EPOCH_MS
 from shared.log import DEAD, EVENTS, REQUESTS
+from shared.lookup import message_of
 
 PARTITIONS = 2
+COLUMNS = tables.message_table(202501).c.keys()
+NOBODY: dict[str, Any] = {"conversation_id": "p_1_2", "user_id": 1, "at": 0}
 
 
 class MemoryStore:
@@ -36,9 +66,11 @@ class MemoryStore:
     def __init__(self, chance: random.Random) -> None:
         self.chance = chance
         self.progress: dict[int, Progress] = {}
-        self.rows: dict[tuple[str, int], tuple[object, ...]] = {}
+        self.rows: dict[int, Row] = {}
         self.answers: dict[bytes, Answer] = {}
         self.heads: dict[str, Conversation] = {}
+        self.positions: dict[Place, Position] = {}
+        self.tables: dict[str, dict[Row, Row]] = {}
         self.overwritten: list[object] = []
 
     async def claim(self, partitions: Iterable[int]) -> dict[int, Progress]:
@@ -54,6 +86,20 @@ class MemoryStore:
             {i: copy.copy(self.heads[i]) for i in ids if i in self.heads},
             {k: self.answers[k] for k in keys if k in self.answers},
         )
+
+    async def load_referred(
+        self, expected: Mapping[int, AbstractSet[Progress]], posts: list[int], places: list[Place]
+    ) -> Referred:
+        await self._wait()
+        self._fence(expected)
+        found: dict[int, Post] = {}
+        for post in posts:
+            if post in self.rows:
+                row: Any = SimpleNamespace(**dict(zip(COLUMNS, self.rows[post], strict=True)))
+                rows = [r for r in self._table("message_reaction").values() if r[0] == post]
+                reactors = tuple(Reactor(r[1], r[2]) for r in sorted(rows, key=lambda r: r[3]))
+                found[post] = Post(message_of(row), reactors)
+        return Referred(found, {p: self.positions[p] for p in places if p in self.positions})
 
     async def commit(self, batch: Mapping[int, Pending]) -> None:
         await self._wait()
@@ -72,16 +118,31 @@ class MemoryStore:
         if moved := [p for p, known in expected.items() if self.progress[p] not in known]:
             raise FencedError(moved)
 
+    def _table(self, name: str) -> dict[Row, Row]:
+        return self.tables.setdefault(name, {})
+
     def _write(self, pending: Pending) -> None:
         for month, rows in pending.messages.items():
             for row in rows:
-                place = (str(row[2]), int(row[10]))
-                if self.rows.setdefault(place, row) != row:
+                if self.rows.setdefault(row[0], row) != row:
                     self.overwritten.append(row)
-                old = self.heads.get(place[0], Conversation())
-                self.heads[place[0]] = Conversation(max(old.max_seq, place[1]), 0, month)
+                old = self.heads.get(row[2], Conversation())
+                self.heads[row[2]] = Conversation(old.max_seq, old.max_rev, month)
+        for changed in pending.changes.values():
+            self.rows.update(changed)
         for key, digest, msg_id, seq in pending.keys:
             self.answers[key] = Answer(digest, msg_id, seq)
+        for conversation_id, seq, rev, _, message_rev in pending.heads.values():
+            month = self.heads[conversation_id].month
+            self.heads[conversation_id] = Conversation(seq, rev, month, message_rev)
+        for place, moved in pending.positions.items():
+            self.positions[place] = Position(*moved[2:])
+        for name, keys in pending.removals.items():
+            table = self._table(name)
+            for row in [r for k in keys for r in table if r[: len(k)] == k]:
+                table.pop(row, None)
+        for name, additions in pending.additions.items():
+            self._table(name).update(additions)
 
     async def _wait(self) -> None:
         for _ in range(self.chance.randrange(4)):
@@ -112,8 +173,8 @@ class NoCache:
     def __init__(self, chance: random.Random) -> None:
         self.chance = chance
 
-    async def add(self, messages: Iterable[Accepted]) -> None:
-        del messages
+    async def put(self, effects: Iterable[Effect]) -> None:
+        del effects
         for _ in range(self.chance.randrange(4)):
             await asyncio.sleep(0)
 
@@ -127,15 +188,19 @@ class World:
         self.log = ShakyLog(self.chance, lambda: self.clock)
         self.bus = MemoryBus()
         self.store = store(self.chance)
-        self.acks: dict[tuple[str, int, str, str], set[bytes]] = {}
-        self.delivered: dict[tuple[str, int], set[str]] = {}
+        self.answers: dict[str, set[bytes]] = {}
+        self.pushed: set[bytes] = set()
+        self.too_early: list[str] = []
         self.bus.listen("_INBOX.e.>", self._answered)
         self.bus.listen("im.v1.user.*", self._pushed)
-        self._asked: dict[str, tuple[str, int, str, str]] = {}
+        self._asked = 0
+        self._seen: list[str] = ["77"]
         self.poison = 0
 
     def append(self) -> None:
-        """A message, often a repeat, sometimes with another content, sometimes nonsense."""
+        """A message, often a repeat, sometimes with another content; a change of one that was pushed; sometimes
+        nonsense.
+        """
         self.clock += self.chance.randrange(-1, 3)
         if self.chance.random() < 0.03:
             self.poison += 1
@@ -143,18 +208,44 @@ class World:
             return
         sender, receiver = self.chance.choice([(1, 2), (2, 1), (1, 3), (4, 5)])
         low, high = sorted((sender, receiver))
-        request = SendRequested(
+        self._asked += 1
+        request = msgspec.structs.replace(
+            self._change() if self.chance.random() < 0.5 else self._message(),
             conversation_id=f"p_{low}_{high}",
             user_id=sender,
-            at=0,
-            reply=f"_INBOX.e.{'x' * 22}.{len(self._asked)}",
+            reply=f"_INBOX.e.{'x' * 22}.{self._asked}",
+        )
+        self.log.append(REQUESTS, request.conversation_id, msgspec.json.encode(request))
+
+    def _message(self) -> SendRequested:
+        return SendRequested(
+            **NOBODY,
             client_msg_id=f"m{self.chance.randrange(12)}",
             msg_type=1,
             content="x" if self.chance.random() < 0.9 else "y",
+            mentions=[1, "all"] if self.chance.random() < 0.2 else [],
         )
-        key = (request.conversation_id, sender, request.client_msg_id, request.content)
-        self._asked[request.reply] = key
-        self.log.append(REQUESTS, request.conversation_id, msgspec.json.encode(request))
+
+    def _change(self) -> AnyRequest:
+        chance = self.chance
+        msg_id = chance.choice(self._seen[-6:])
+        remove = chance.random() < 0.4
+        seq = chance.randrange(30)
+        choices: list[Callable[[], AnyRequest]] = [
+            lambda: RecallRequested(**NOBODY, msg_id=msg_id, window_ms=40),
+            lambda: EditRequested(**NOBODY, msg_id=msg_id, content=chance.choice("xyz")),
+            lambda: EditRequested(**NOBODY, msg_id=msg_id, content="z", mentions=[2]),
+            lambda: ReactRequested(
+                **NOBODY, msg_id=msg_id, emoji=chance.choice("ab"), remove=remove
+            ),
+            lambda: ReactRequested(
+                **NOBODY, msg_id=msg_id, emoji=chance.choice("ab"), remove=remove
+            ),
+            lambda: PinRequested(**NOBODY, msg_id=msg_id, remove=remove),
+            lambda: ReadRequested(**NOBODY, seq=seq),
+            lambda: DeliveredRequested(**NOBODY, seq=seq),
+        ]
+        return chance.choice(choices)()
 
     def owner(self) -> "asyncio.Task[None]":
         """A timeline that crashes at a random point."""
@@ -202,58 +293,114 @@ class World:
         newest = {r.partition: r.offset + 1 for r in self.log.records(REQUESTS)}
         return any(self.store.progress.get(p, Progress()).next < end for p, end in newest.items())
 
+    def reference(self) -> dict[str, Effect]:
+        """What the log means: the pure rules, applied to all of it once. By reply."""
+        states: dict[int, State] = {}
+        effects: dict[str, Effect] = {}
+        self.store_meant = MemoryStore(random.Random(0))
+        for record in self.log.records(REQUESTS):
+            state = states.setdefault(record.partition, State(record.partition, Progress()))
+            entry = prepare(record)
+            if entry.request is None:
+                continue
+            state.conversations.setdefault(entry.request.conversation_id, Conversation())
+            effect = core.apply(state, entry)
+            pending = Pending(Progress())
+            pending.add([effect], state.progress)
+            self.store_meant._write(pending)
+            effects[entry.request.reply] = effect
+        return effects
+
     def violations(self) -> list[str]:
         """What the promises forbid."""
-        found = []
+        effects = self.reference()
+        found = list(self.too_early)
         if self.store.overwritten:
             found.append("a row changed")
+        meant = self.store_meant
+        parts = ("rows", "answers", "heads", "positions")
+        found += [p for p in parts if getattr(self.store, p) != getattr(meant, p)]
+        names = self.store.tables.keys() | meant.tables.keys()
+        found += [n for n in names if self.store._table(n) != meant._table(n)]
         seqs: dict[str, list[int]] = {}
-        for conversation, seq in sorted(self.store.rows):
-            seqs.setdefault(conversation, []).append(seq)
+        for row in sorted(self.store.rows.values()):
+            seqs.setdefault(row[2], []).append(row[10])
         if any(numbers != list(range(1, len(numbers) + 1)) for numbers in seqs.values()):
             found.append(f"gaps: {seqs}")
-        ids = [row[0] for row in self.store.rows.values()]
-        if len(ids) != len(set(ids)):
-            found.append("a msg_id twice")
-        keys = [(row[2], row[3], row[12]) for row in self.store.rows.values()]
-        if len(keys) != len(set(keys)):
-            found.append("a message twice")
-        rows = {
-            (r[2], r[3], r[12], r[7]): (r[1], r[10], snowflake_ms(int(str(r[0]))))
-            for r in self.store.rows.values()
-        }
-        for key, answers in self.acks.items():
-            acks = {(a["msg_id"], a["seq"], a["timestamp"]) for a in map(json.loads, answers)}
-            if acks != {rows.get(key)}:
-                found.append(f"{key} was acked as {acks}, stored as {rows.get(key)}")
-        found += [
-            f"{place} delivered as {ids}" for place, ids in self.delivered.items() if len(ids) > 1
-        ]
-        if set(self.delivered) != set(self.store.rows):
-            found.append("delivered is not what is stored")
-        facts: dict[str, list[int]] = {}
+        for conversation_id, head in self.store.heads.items():
+            reads = sum(
+                p.read_rev > 0 for (_, c), p in self.store.positions.items() if c == conversation_id
+            )
+            changes = [r[1] for r in self.store._table("message_change") if r[0] == conversation_id]
+            if reads == 0 and sorted(changes) != list(range(1, head.max_rev + 1)):
+                found.append(f"gaps in the changes: {changes}")
+        for reply, answers in self.answers.items():
+            effect = effects[reply]
+            if answers != {getattr(effect, "ack", None)}:
+                found.append(f"{effect} was answered as {answers}")
+        found += self._wrong_pushes(effects.values())
+        facts: list[tuple[str, int, int]] = []
         for record in self.log.records(EVENTS):
             data = json.loads(record.value)["data"]
-            of = facts.setdefault(data["conversation_id"], [])
-            if data["seq"] not in of:
-                of.append(data["seq"])
-        if facts != seqs:
-            found.append(f"facts are not what is stored, in order: {facts}")
+            fact = (data["conversation_id"], data["seq"], data.get("rev", 0))
+            if fact not in facts:
+                facts.append(fact)
+        wanted = {
+            (e.request.conversation_id, e.seq, e.rev if type(e) is Changed else 0)
+            for e in effects.values()
+            if isinstance(e, Accepted | Changed)
+        }
+        if missing := {f for f in wanted - set(facts) if f[2]}:
+            found.append(f"facts are missing: {missing}")
+        if {f[:2] for f in wanted} != {f[:2] for f in facts}:
+            found.append("facts are not what is stored")
         if len({r.value for r in self.log.records(DEAD)}) != self.poison:
             found.append("poison is not in the dead letters")
         return found
 
+    def _wrong_pushes(self, effects: Iterable[Effect]) -> list[str]:
+        frames: set[bytes] = set()
+        optional: set[bytes] = set()
+        messages: dict[int, bytes] = {}
+        for effect in effects:
+            if type(effect) is Accepted:
+                messages[effect.row[0]] = effect.message
+            elif type(effect) is Changed:
+                frames.add(effect.frame)
+                if effect.kind == "recalled":  # within a batch the message itself is the tombstone
+                    optional |= {
+                        message_frame(effect.message),
+                        message_frame(messages[effect.msg_id]),
+                    }
+                    messages.pop(effect.msg_id)
+            elif type(effect) is Moved:
+                (frames if effect.read else optional).add(effect.frame)
+        frames |= {message_frame(message) for message in messages.values()}
+        found = [f"not pushed: {frame!r}" for frame in frames - self.pushed]
+        return found + [f"pushed: {frame!r}" for frame in self.pushed - frames - optional]
+
     def _answered(self, subject: str, _reply: str, payload: bytes, headers: bytes) -> None:
-        if not headers:
-            self.acks.setdefault(self._asked[subject], set()).add(payload)
+        if headers:
+            return
+        self.answers.setdefault(subject, set()).add(payload)
+        answer = json.loads(payload)
+        if (
+            "client_msg_id" not in answer
+            and answer.get("rev", 0)
+            > self.store.heads.get(answer["conversation_id"], Conversation()).max_rev
+        ):
+            self.too_early.append(f"answered before it was stored: {answer}")
 
     def _pushed(self, _subject: str, _reply: str, payload: bytes, _headers: bytes) -> None:
         frame = json.loads(payload)
         if frame["type"] == "message":
-            data = frame["data"]
-            self.delivered.setdefault((data["conversation_id"], data["seq"]), set()).add(
-                data["msg_id"]
-            )
+            self._seen.append(frame["data"]["msg_id"])
+        if frame["type"] != "head":
+            self.pushed.add(payload)
+
+
+def message_frame(message: bytes) -> bytes:
+    return b'{"type":"message","data":%b}' % message
 
 
 @pytest.fixture(autouse=True)
@@ -334,7 +481,7 @@ async def test_the_checks_catch_a_number_that_is_not_of_the_log(
 ) -> None:
     ticks = iter(range(EPOCH_MS + 10_000, EPOCH_MS + 10_000_000))
 
-    def by_own_clock(state: core.State, entry: core.Entry) -> core.Effect:
+    def by_own_clock(state: State, entry: Entry) -> Effect:
         record = msgspec.structs.replace(entry.record, ms=next(ticks))
         return genuine(state, msgspec.structs.replace(entry, record=record))
 
@@ -344,9 +491,9 @@ async def test_the_checks_catch_a_number_that_is_not_of_the_log(
 
 
 async def test_the_checks_catch_a_forgotten_pending_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    genuine = shell._forget_oldest
+    genuine = owned._forget_oldest
     monkeypatch.setattr(
-        shell, "_forget_oldest", lambda cache, most, _: genuine(cache, most, 1 << 60)
+        owned, "_forget_oldest", lambda cache, most, _: genuine(cache, most, 1 << 60)
     )
     assert await broken()
 

@@ -1,0 +1,116 @@
+"""A partition in an owner's hands, and what its records need to be loaded."""
+
+from collections.abc import Iterable
+from typing import TypeVar
+
+from functions.timeline.metrics import Counters
+from functions.timeline.pending import Pending
+from functions.timeline.state import (
+    Answer,
+    Conversation,
+    Entry,
+    Place,
+    Position,
+    Post,
+    Progress,
+    State,
+)
+from functions.timeline.store import Loaded, Referred, Store
+from schemas.records import DeliveredRequested, ReadRequested
+from shared.patience import patiently
+
+K = TypeVar("K")
+V = TypeVar("V", Conversation, Answer, Post, Position)
+
+
+class Owned:
+    """One partition in this owner's hands; thrown away whole when it is lost.
+
+    known: values of `log_progress` that this owner has stored, or is storing, since its last load began. A load that
+    finds one of them may be used whichever it is: what is not in memory has no rows in the commits in between.
+    """
+
+    __slots__ = ("committed", "committing", "known", "pending", "state")
+
+    def __init__(self, partition: int, progress: Progress) -> None:
+        self.state = State(partition, progress)
+        self.committed = progress
+        self.committing = progress
+        self.known = {progress}
+        self.pending = Pending(progress)
+
+    def evict(self, max_conversations: int, max_answers: int) -> None:
+        """Nothing that is not stored yet may be forgotten: SQL does not have it."""
+        state, stored = self.state, self.committed.next
+        _forget_oldest(state.conversations, max_conversations, stored)
+        _forget_oldest(state.answers, max_answers, stored)
+        _forget_oldest(state.posts, max_answers, stored)
+        _forget_oldest(state.positions, max_conversations, stored)
+        accepted = state.accepted
+        while accepted:
+            oldest = next(iter(accepted))
+            if accepted[oldest].offset >= stored:
+                break
+            del accepted[oldest]
+
+
+async def load(store: Store, entries: Iterable[tuple[Owned, Entry]], counters: Counters) -> None:
+    """Fetches what the records need and is not in memory: one query for what each of them has, one more if there are
+    changes. Raises: FencedError.
+    """
+    expected: dict[int, set[Progress]] = {}
+    ids: dict[str, Owned] = {}
+    keys: dict[bytes, Owned] = {}
+    posts: dict[int, Owned] = {}
+    places: dict[Place, Owned] = {}
+    for owned, entry in entries:
+        request = entry.request
+        if request is None:
+            continue
+        state = owned.state
+        conversation_id, conversations = request.conversation_id, state.conversations
+        if conversation_id in conversations:
+            conversations[conversation_id] = conversations.pop(
+                conversation_id
+            )  # the newest stand last
+        else:
+            ids[conversation_id] = owned
+        if entry.key:
+            if entry.key not in state.answers:
+                keys[entry.key] = owned
+        elif isinstance(request, ReadRequested | DeliveredRequested):
+            place = (request.user_id, conversation_id)
+            if place not in state.positions:
+                places[place] = owned
+        elif entry.post and entry.post not in state.posts and entry.post not in state.accepted:
+            posts[entry.post] = owned
+        if state.partition not in expected:
+            owned.known = {owned.committed, owned.committing}
+            expected[state.partition] = owned.known
+    if ids or keys:
+        loaded: Loaded = await patiently(
+            lambda: store.load(expected, list(ids), list(keys)), counters
+        )
+        for conversation_id, owned in ids.items():
+            owned.state.conversations[conversation_id] = (
+                loaded.conversations.get(conversation_id) or Conversation()
+            )
+        for key, answer in loaded.answers.items():
+            keys[key].state.answers[key] = answer
+    if posts or places:
+        referred: Referred = await patiently(
+            lambda: store.load_referred(expected, list(posts), list(places)), counters
+        )
+        for post, found in referred.posts.items():
+            posts[post].state.posts[post] = found
+        for place, position in referred.positions.items():
+            places[place].state.positions[place] = position
+
+
+def _forget_oldest(cache: dict[K, V], most: int, stored: int) -> None:
+    """Shrinks a cache, whose oldest entries stand first, to `most` entries; only those from before offset `stored`."""
+    while len(cache) > most:
+        oldest = next(iter(cache))
+        if cache[oldest].offset >= stored:
+            return
+        del cache[oldest]
