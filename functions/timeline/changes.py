@@ -252,6 +252,7 @@ def _change(
         rev=new.rev,
         before=conversation.message_rev,
         max_seq=conversation.max_seq,
+        members_version=conversation.members_version,
         ms=max(state.progress.last_ms, entry.record.ms),
         month=month_of(new.timestamp),
         row=row_of(new, entry.post),

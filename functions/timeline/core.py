@@ -29,6 +29,7 @@ from schemas.records import (
     ReadRequested,
     RecallRequested,
     SendRequested,
+    SystemRequested,
 )
 from schemas.types import MAX_EXTRA
 from shared import subjects
@@ -68,6 +69,10 @@ def prepare(record: Record) -> Entry:
             if request.extra is not msgspec.UNSET and len(bytes(request.extra)) > MAX_EXTRA:
                 return Entry(record, None, fault=f"extra is over {MAX_EXTRA} bytes")
             return Entry(record, request, members, sends.key_of(request), sends.digest_of(request))
+        if type(request) is SystemRequested:
+            if members is not None:
+                return Entry(record, None, fault="a change of members of what is no group")
+            return Entry(record, request, None, sends.key_of(request), sends.digest_of(request))
         if type(request) not in _RULES:
             return Entry(record, None, fault=f"no rule for {type(request).__name__}")
         post = int(getattr(request, "msg_id", 0))
@@ -96,6 +101,8 @@ def apply(state: State, entry: Entry) -> Effect:
         try:
             if type(request) is SendRequested:
                 effect, progress = sends.send(state, conversation, entry, request)
+            elif type(request) is SystemRequested:
+                effect, progress = sends.system(state, conversation, entry, request)
             else:
                 effect = _RULES[type(request)](state, conversation, entry, request)
         except Exception as error:  # noqa: BLE001 - one record's defect must not stop the rest

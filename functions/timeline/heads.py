@@ -10,8 +10,8 @@ from shared.ids import Private
 QUIET_S = 1.0
 SWEEP_S = 1.0
 
-SendHead = Callable[[str, Private | None, int, int], None]
-"""(conversation_id, members (None: a group), seq, rev). Raises Unavailable if the bus is away."""
+SendHead = Callable[[str, Private | None, int, int, int], None]
+"""(conversation_id, members (None: a group), seq, rev, members_version). Raises Unavailable if the bus is away."""
 
 
 class Heads:
@@ -19,13 +19,13 @@ class Heads:
 
     def __init__(self, send: SendHead) -> None:
         self._send = send
-        self._due: dict[str, tuple[float, Private | None, int, int]] = {}
+        self._due: dict[str, tuple[float, Private | None, int, int, int]] = {}
 
     def stored(self, pending: Pending) -> None:
         """Notes the conversations of a COMMIT."""
         due = asyncio.get_running_loop().time() + QUIET_S
-        for conversation_id, (_, seq, rev, *_) in pending.heads.items():
-            self._due[conversation_id] = (due, pending.members[conversation_id], seq, rev)
+        for conversation_id, (_, seq, rev, _, _, version) in pending.heads.items():
+            self._due[conversation_id] = (due, pending.members[conversation_id], seq, rev, version)
 
     async def run(self) -> None:
         """Sweeps for ever."""
@@ -35,12 +35,12 @@ class Heads:
 
     def sweep(self, now: float) -> None:
         """Sends what is due; keeps what the bus does not take."""
-        due: Mapping[str, tuple[float, Private | None, int, int]] = {
+        due: Mapping[str, tuple[float, Private | None, int, int, int]] = {
             c: d for c, d in self._due.items() if d[0] <= now
         }
-        for conversation_id, (_, members, seq, rev) in due.items():
+        for conversation_id, (_, members, seq, rev, version) in due.items():
             try:
-                self._send(conversation_id, members, seq, rev)
+                self._send(conversation_id, members, seq, rev, version)
             except Unavailable:
                 return
             del self._due[conversation_id]

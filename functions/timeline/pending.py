@@ -16,6 +16,7 @@ from functions.timeline.state import (
     Unchanged,
     Write,
 )
+from schemas.records import SystemRequested
 from shared.ids import Private
 
 
@@ -55,6 +56,10 @@ class Pending:
         self.memberships: list[Row] = []
         self.positions: dict[Place, Row] = {}
         """First columns of `user_conversation`."""
+        self.joins: dict[Place, Row] = {}
+        """First columns of `user_conversation`, up to until_seq; before the positions."""
+        self.leaves: dict[Place, Row] = {}
+        """The same; of rows that are there only until_seq changes. After the joins."""
         self.removals: defaultdict[str, dict[Row, None]] = defaultdict(dict)
         """By table: what keys begin with. These go before the additions come."""
         self.additions: defaultdict[str, dict[Row, Row]] = defaultdict(dict)
@@ -92,15 +97,39 @@ class Pending:
             effect.rev,
             effect.ms,
             effect.message_rev,
+            effect.members_version,
         )
         self.members[conversation_id] = effect.members
         if effect.opens_month:
             self.months.append((conversation_id, effect.month, effect.seq))
         if effect.seq == 1 and effect.members is not None:
             self.memberships += [(user_id, conversation_id) for user_id in effect.members]
-        if request.mentions:
+        if isinstance(request, SystemRequested):
+            if request.reply:
+                self.answers.append(Answered(request.reply, effect.ack))
+            self._add_borders(request, effect)
+        elif request.mentions:
             rows = mention_rows(request.mentions, conversation_id, effect.seq)
             self.additions["message_mention"].update({row: row for row in rows})
+
+    def _add_borders(self, request: SystemRequested, effect: Accepted) -> None:
+        """Who came sees messages from this one on, or all; who went sees them up to this one."""
+        conversation_id, before = request.conversation_id, effect.seq - 1
+        from_seq = 0 if request.sees_all else before
+        for user_id in request.joined:
+            place = (user_id, conversation_id)
+            # What was written before is not unread for him.
+            self.joins[place] = (*place, before, effect.rev, before, from_seq, None)
+            self.leaves.pop(place, None)
+            self.positions.pop(place, None)
+        for user_id in request.left:
+            place = (user_id, conversation_id)
+            join = self.joins.get(place)
+            if join is not None:
+                self.joins[place] = (*join[:-1], effect.seq)
+            else:
+                # If there is no row, which must not be, he sees nothing.
+                self.leaves[place] = (*place, 0, 0, 0, effect.seq, effect.seq)
 
     def _add_change(self, effect: Changed) -> None:
         conversation_id = effect.request.conversation_id
@@ -111,6 +140,7 @@ class Pending:
             effect.rev,
             effect.ms,
             effect.rev,
+            effect.members_version,
         )
         self.members[conversation_id] = effect.members
         for write in effect.writes:
@@ -126,6 +156,7 @@ class Pending:
                 effect.rev,
                 effect.ms,
                 effect.message_rev,
+                effect.members_version,
             )
             self.members[conversation_id] = effect.members
 

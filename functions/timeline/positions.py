@@ -100,6 +100,7 @@ def _move(
         max_seq=conversation.max_seq,
         rev=conversation.max_rev,
         message_rev=conversation.message_rev,
+        members_version=conversation.members_version,
         ms=max(state.progress.last_ms, entry.record.ms),
         row=(*place, new.read_seq, new.read_rev, new.delivered_seq),
         frame=frame(event, event.type),

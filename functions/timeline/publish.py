@@ -19,7 +19,7 @@ from functions.timeline.state import (
 )
 from schemas.errors import STATUS, ErrorBody, ErrorCode
 from schemas.events import Head
-from schemas.records import AnyRequest
+from schemas.records import AnyRequest, SendRequested
 from shared import subjects
 from shared.bus import Bus, pack_headers
 from shared.errors import Internal, Unavailable
@@ -54,11 +54,19 @@ class Publisher:
         for reply, ack in answers:
             self._send(reply, ack)
 
-    def head(self, conversation_id: str, members: Private | None, seq: int, rev: int) -> None:
+    def head(
+        self,
+        conversation_id: str,
+        members: Private | None,
+        seq: int,
+        rev: int,
+        members_version: int,
+    ) -> None:
         """Tells the members' devices how far a conversation is. Raises: Unavailable."""
         push = frame(Head(conversation_id, seq, rev), Head.type)
+        headers = _headers("", None if members else members_version)
         for subject in _audience(conversation_id, members):
-            self._bus.send(subject, push)
+            self._bus.send(subject, push, headers=headers)
 
     def _try(self, effect: Effect) -> None:
         try:
@@ -75,18 +83,22 @@ class Publisher:
     def _publish(self, effect: Effect) -> None:
         if type(effect) is Accepted:
             request = effect.request
-            if request.reply:
+            sent = type(request) is SendRequested
+            if request.reply and sent:
                 self._bus.send(request.reply, effect.ack)
             push = b'{"type":"message","data":%b}' % effect.message
-            headers = pack_headers({"Im-Conn": request.conn}) if request.conn else b""
+            # The answer to a change of a group is another one than its message, so all connections get that.
+            conn = request.conn if sent else ""
+            headers = _headers(conn, None if effect.members else effect.members_version)
             for subject in _audience(request.conversation_id, effect.members):
                 self._bus.send(subject, push, headers=headers)
             self._counters.accepted += 1
         elif type(effect) is Changed:
             self._counters.changed += 1
             # To the asking connection too: so a device has a change when all others have it, whoever made it.
+            headers = _headers("", None if effect.members else effect.members_version)
             for subject in _audience(effect.request.conversation_id, effect.members):
-                self._bus.send(subject, effect.frame)
+                self._bus.send(subject, effect.frame, headers=headers)
         elif type(effect) is Moved:
             self._counters.moved += 1
             if effect.read:
@@ -113,6 +125,18 @@ class Publisher:
         body = msgspec.json.encode(ErrorBody(code, message, trace_id(request.trace), None, field))
         headers = {"Nats-Service-Error": message, "Nats-Service-Error-Code": str(STATUS[code])}
         self._bus.send(request.reply, body, headers=pack_headers(headers))
+
+
+def _headers(conn: str, members_version: int | None) -> bytes:
+    """conn: who is not to get it. members_version: of the group whose members are; None: it is no group."""
+    if members_version is not None:
+        members = b"Im-Members: %d\r\n" % members_version
+        return b"NATS/1.0\r\n%b%b\r\n" % (_conn(conn), members)
+    return b"NATS/1.0\r\n%b\r\n" % _conn(conn) if conn else b""
+
+
+def _conn(conn: str) -> bytes:
+    return b"Im-Conn: %b\r\n" % conn.encode() if conn else b""
 
 
 def _audience(conversation_id: str, members: Private | None) -> list[str]:

@@ -11,14 +11,16 @@ from functions.timeline.state import (
     Conversation,
     Effect,
     Entry,
+    Position,
     Progress,
     Refused,
     Repeated,
     Row,
     State,
+    Unchanged,
 )
 from schemas.messages import Message, MessageAck
-from schemas.records import SendRequested
+from schemas.records import SendRequested, SystemRequested
 from shared.ids import (
     MAX_COUNTER,
     Private,
@@ -41,43 +43,100 @@ def send(
         if answer.digest != entry.digest:
             return _taken(request), state.progress
         return Repeated(request, _ack(request, answer.msg_id, answer.seq)), state.progress
-    offset = entry.record.offset
     progress = _tick(state.progress, entry.record.ms)
     msg_id = snowflake(progress.last_ms, state.partition, progress.counter)
     seq = conversation.max_seq + 1
-    month = month_of(progress.last_ms)
     message = _message(request, entry.members, msg_id, seq)
+    ack, version = _ack(request, msg_id, seq), conversation.members_version
+    effect = _accept(state, conversation, entry, request, progress, message, ack, version)
+    return effect, progress
+
+
+def system(
+    state: State, conversation: Conversation, entry: Entry, request: SystemRequested
+) -> tuple[Effect, Progress]:
+    """Numbers the message of a change in a group: the border of what those who come and go may see."""
+    ack = bytes(request.answer) if isinstance(request.answer, msgspec.Raw) else b"{}"
+    answer = state.answers.get(entry.key)
+    if answer is not None:
+        if answer.digest != entry.digest:
+            return _taken(request), state.progress
+        return Unchanged(request, ack), state.progress
+    progress = _tick(state.progress, entry.record.ms)
+    msg_id = snowflake(progress.last_ms, state.partition, progress.counter)
+    seq = conversation.max_seq + 1
+    message = Message(
+        msg_id=str(msg_id),
+        conversation_id=request.conversation_id,
+        sender_id=request.user_id,
+        msg_type=0,
+        content=request.content,
+        timestamp=snowflake_ms(msg_id),
+        seq=seq,
+        client_msg_id=request.client_msg_id,
+        status=0,
+        group_id=group_of(request.conversation_id),
+    )
+    version = max(conversation.members_version, request.members_version)
+    effect = _accept(state, conversation, entry, request, progress, message, ack, version)
+    for user_id in request.joined:
+        position = Position(seq - 1, conversation.max_rev, seq - 1, entry.record.offset)
+        state.positions[user_id, request.conversation_id] = position
+    for user_id in request.left:
+        state.positions.pop((user_id, request.conversation_id), None)
+    return effect, progress
+
+
+def _accept(
+    state: State,
+    conversation: Conversation,
+    entry: Entry,
+    request: SendRequested | SystemRequested,
+    progress: Progress,
+    message: Message,
+    ack: bytes,
+    members_version: int,
+) -> Accepted:
+    """The effect of a new message. Changes the state only after everything that may fail."""
+    offset = entry.record.offset
+    msg_id, seq = int(message.msg_id), message.seq
+    month = month_of(progress.last_ms)
     effect = Accepted(
         request=request,
         members=entry.members,
         seq=seq,
         rev=conversation.max_rev,
         message_rev=conversation.message_rev,
+        members_version=members_version,
         ms=progress.last_ms,
         month=month,
         opens_month=month != conversation.month,
         offset=offset,
         row=row_of(message, msg_id),
         key_row=(entry.key, entry.digest, msg_id, seq),
-        ack=_ack(request, msg_id, seq),
+        ack=ack,
         message=_encode(message),
     )
     conversation.max_seq = seq
     conversation.month = month
     conversation.offset = offset
     state.answers[entry.key] = Answer(entry.digest, msg_id, seq, offset)
+    conversation.members_version = members_version
     state.accepted[msg_id] = effect
-    return effect, progress
+    return effect
 
 
-def key_of(request: SendRequested) -> bytes:
+def key_of(request: SendRequested | SystemRequested) -> bytes:
     """The idempotence key."""
     name = f"{request.conversation_id} {request.user_id} {request.client_msg_id}"
     return blake2b(name.encode(), digest_size=16).digest()
 
 
-def digest_of(request: SendRequested) -> bytes:
+def digest_of(request: SendRequested | SystemRequested) -> bytes:
     """Of all that makes the message: a repeat must agree in it."""
+    if isinstance(request, SystemRequested):
+        change = (request.content, request.joined, request.left, request.members_version)
+        return blake2b(_encode((0, *change, request.sees_all)), digest_size=8).digest()
     extra = None if request.extra is msgspec.UNSET else request.extra
     whole = (
         request.msg_type,
@@ -121,7 +180,7 @@ def row_of(message: Message, msg_id: int) -> Row:
     )
 
 
-def _taken(request: SendRequested) -> Refused:
+def _taken(request: SendRequested | SystemRequested) -> Refused:
     text = "this client_msg_id already belongs to another message"
     return Refused(request, "conflict", text, "client_msg_id")
 

@@ -6,7 +6,7 @@ import msgspec
 
 from schemas.errors import ErrorCode
 from schemas.messages import Message
-from schemas.records import AnyRequest, SendRequested
+from schemas.records import AnyRequest, SendRequested, SystemRequested
 from shared.ids import EPOCH_MS, Private
 from shared.log import Record
 
@@ -34,13 +34,14 @@ class Conversation(msgspec.Struct, gc=False):
     """Newest numbers of a conversation.
 
     month: of its newest message, 0 if it has none. message_rev: `rev` of the newest change of a message, while max_rev
-    counts reads too. offset: as in Answer.
+    counts reads too. members_version: of a group's members, as of its newest system message. offset: as in Answer.
     """
 
     max_seq: int = 0
     max_rev: int = 0
     month: int = 0
     message_rev: int = 0
+    members_version: int = 0
     offset: int = -1
 
 
@@ -118,14 +119,16 @@ class Entry(msgspec.Struct, frozen=True):
 class Accepted(msgspec.Struct, frozen=True):
     """A new message. `row`: columns of `message_<month>` in order. `opens_month`: the conversation's first in it.
 
-    rev, message_rev: the conversation's.
+    rev, message_rev, members_version: the conversation's. ack: goes out at once after a send, and after the COMMIT of a
+    change of a group, whose borders must stand by then.
     """
 
-    request: SendRequested
+    request: SendRequested | SystemRequested
     members: Private | None
     seq: int
     rev: int
     message_rev: int
+    members_version: int
     ms: int
     month: int
     opens_month: bool
@@ -160,6 +163,7 @@ class Changed(msgspec.Struct, frozen=True):
     rev: int
     before: int
     max_seq: int
+    members_version: int
     ms: int
     month: int
     row: Row
@@ -182,6 +186,7 @@ class Moved(msgspec.Struct, frozen=True):
     max_seq: int
     rev: int
     message_rev: int
+    members_version: int
     ms: int
     row: Row
     frame: bytes

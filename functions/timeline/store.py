@@ -128,19 +128,20 @@ _CHANGING = (
 MAX_REMOVED = 500
 """Keys in one DELETE."""
 
-# Three questions in one statement, which is a snapshot by itself and one round trip: four numbers, and where a row
+# Three questions in one statement, which is a snapshot by itself and one round trip: five numbers, and where a row
 # comes from is told by which of the last three columns is not NULL.
 _PROGRESS = (
-    f"SELECT {_PARTITION}, {_NEXT}, last_ms, counter, NULL, NULL, NULL FROM log_progress"  # noqa: S608
+    f"SELECT {_PARTITION}, {_NEXT}, last_ms, counter, 0, NULL, NULL, NULL FROM log_progress"  # noqa: S608
     f" WHERE {_PARTITION} IN ("
 )
 _CONVERSATIONS = (
     " UNION ALL SELECT max_seq, max_rev, (SELECT MAX(month) FROM conversation_month m"
-    " WHERE m.conversation_id = c.conversation_id), message_rev, conversation_id, NULL, NULL"
+    " WHERE m.conversation_id = c.conversation_id), message_rev, members_version,"
+    " conversation_id, NULL, NULL"
     " FROM conversation c WHERE conversation_id IN ("
 )
 _ANSWERS = (
-    " UNION ALL SELECT msg_id, seq, 0, 0, NULL, `key`, digest FROM message_key WHERE `key` IN ("
+    " UNION ALL SELECT msg_id, seq, 0, 0, 0, NULL, `key`, digest FROM message_key WHERE `key` IN ("
 )
 
 
@@ -184,11 +185,11 @@ class SqlStore:
         stored: dict[int, Progress] = {}
         conversations: dict[str, Conversation] = {}
         answers: dict[bytes, Answer] = {}
-        for a, b, c, d, conversation_id, key, digest in rows:
+        for a, b, c, d, e, conversation_id, key, digest in rows:
             if key is not None:
                 answers[key] = Answer(digest, a, b)
             elif conversation_id is not None:
-                conversations[conversation_id] = Conversation(a, b, c or 0, d)
+                conversations[conversation_id] = Conversation(a, b, c or 0, d, e)
             else:
                 stored[a] = Progress(b, c, d)
         _fence(expected, stored)
@@ -281,7 +282,9 @@ class SqlStore:
                 connection,
                 tables.conversation,
                 heads,
-                self._rows.replacing("max_seq", "max_rev", "changed_ms", "message_rev"),
+                self._rows.replacing(
+                    "max_seq", "max_rev", "changed_ms", "message_rev", "members_version"
+                ),
             )
             opened = [row for part in parts for row in part.months]
             await self._rows.insert(
@@ -291,6 +294,14 @@ class SqlStore:
             await self._rows.insert(
                 connection, tables.user_conversation, joined, self._rows.unless_there("user_id")
             )
+            borders = ("read_seq", "read_rev", "delivered_seq", "from_seq", "until_seq")
+            for rows, columns in (
+                ([row for part in parts for row in part.joins.values()], borders),
+                ([row for part in parts for row in part.leaves.values()], ("until_seq",)),
+            ):
+                await self._rows.insert(
+                    connection, tables.user_conversation, rows, self._rows.replacing(*columns)
+                )
             await self._rows.insert(
                 connection,
                 tables.user_conversation,

@@ -132,9 +132,9 @@ class MemoryStore:
             self.rows.update(changed)
         for key, digest, msg_id, seq in pending.keys:
             self.answers[key] = Answer(digest, msg_id, seq)
-        for conversation_id, seq, rev, _, message_rev in pending.heads.values():
+        for conversation_id, seq, rev, _, message_rev, version in pending.heads.values():
             month = self.heads[conversation_id].month
-            self.heads[conversation_id] = Conversation(seq, rev, month, message_rev)
+            self.heads[conversation_id] = Conversation(seq, rev, month, message_rev, version)
         for place, moved in pending.positions.items():
             self.positions[place] = Position(*moved[2:])
         for name, keys in pending.removals.items():
