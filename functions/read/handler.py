@@ -10,11 +10,14 @@ from schemas.types import Empty
 from shared.errors import Forbidden
 from shared.function import Context, Outcome
 from shared.gate import POSITIONS
-from shared.ids import members_of_private
+from shared.ids import group_of, members_of_private
 
 
 class Rights(Protocol):
     """See `shared.gate.Gate`."""
+
+    async def member(self, user_id: int, group_id: int) -> object:
+        """Raises: Unauthenticated, NotFound, NotMember, Unavailable."""
 
     async def limit(self, name: str, user_id: int) -> None:
         """Raises: RateLimited."""
@@ -57,8 +60,10 @@ async def delivered(cmd: ConfirmDelivery, ctx: Context[Deps]) -> Outcome[Empty]:
 
 
 async def _may(conversation_id: str, ctx: Context[Deps]) -> None:
-    """Positions are one's own: a block does not hold for them."""
-    pair = members_of_private(conversation_id)
-    if pair is None or ctx.user_id not in pair:
+    """Positions are one's own: neither a block nor a mute holds for them."""
+    group_id = group_of(conversation_id)
+    if group_id is not None:
+        await ctx.deps.gate.member(ctx.user_id, group_id)
+    elif ctx.user_id not in (members_of_private(conversation_id) or ()):
         raise Forbidden("not your conversation", field="conversation_id")
     await ctx.deps.gate.limit(POSITIONS, ctx.user_id)

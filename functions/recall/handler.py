@@ -15,11 +15,12 @@ from schemas.messages import (
     RecallMessage,
 )
 from schemas.records import EditRequested, PinRequested, ReactRequested, RecallRequested
+from schemas.rights import Role, allowed
 from shared.contents import check_content
-from shared.errors import Forbidden, NotFound
+from shared.errors import Forbidden, NotFound, NotMember
 from shared.function import Context, Outcome
 from shared.gate import MESSAGES
-from shared.ids import members_of_private
+from shared.ids import group_of, members_of_private
 from shared.lookup import MessageRow
 
 RECALLED = 1
@@ -40,6 +41,12 @@ class Rights(Protocol):
     async def private(self, sender: int, receiver: int) -> None:
         """Raises: RateLimited, Unauthenticated, NotFound, Blocked, NotFriend, Unavailable."""
 
+    async def group(self, sender: int, group_id: int) -> Role:
+        """Raises: RateLimited, Unauthenticated, NotFound, NotMember, Muted, Unavailable."""
+
+    async def member(self, user_id: int, group_id: int) -> Role:
+        """Raises: Unauthenticated, NotFound, NotMember, Unavailable."""
+
     async def limit(self, name: str, user_id: int) -> None:
         """Raises: RateLimited."""
 
@@ -54,9 +61,11 @@ class Deps(msgspec.Struct, frozen=True):
 
 async def recall(cmd: RecallMessage, ctx: Context[Deps]) -> Outcome[Changed]:
     """Takes a message back. One may do so even where one may no longer write."""
-    row = await _seen(cmd.msg_id, ctx)
+    row, role = await _seen(cmd.msg_id, ctx)
     await ctx.deps.gate.limit(MESSAGES, ctx.user_id)
-    if row.sender_id != ctx.user_id:
+    # Whose message it is makes no difference to those who may: not even his role, should he be in still.
+    moderator = role is not None and allowed("recall", role, Role.MEMBER)
+    if row.msg_type == SYSTEM or not (moderator or row.sender_id == ctx.user_id):
         raise Forbidden("not your message", field="msg_id")
     request = RecallRequested(
         conversation_id=row.conversation_id,
@@ -67,13 +76,14 @@ async def recall(cmd: RecallMessage, ctx: Context[Deps]) -> Outcome[Changed]:
         trace=ctx.traceparent,
         msg_id=cmd.msg_id,
         window_ms=ctx.deps.window_ms,
+        moderator=moderator,
     )
     return Outcome(None, requests=(request,))
 
 
 async def edit(cmd: EditMessage, ctx: Context[Deps]) -> Outcome[Changed]:
     """Replaces one's own content, which must suit the message's type."""
-    row = await _seen(cmd.msg_id, ctx)
+    row, _ = await _seen(cmd.msg_id, ctx)
     if row.sender_id != ctx.user_id or row.msg_type == SYSTEM:
         raise Forbidden("not your message", field="msg_id")
     await _may_write(row, ctx)
@@ -97,7 +107,7 @@ async def edit(cmd: EditMessage, ctx: Context[Deps]) -> Outcome[Changed]:
 
 async def react(cmd: ReactToMessage, ctx: Context[Deps]) -> Outcome[Changed]:
     """Adds or removes one's own reaction."""
-    row = await _seen(cmd.msg_id, ctx)
+    row, _ = await _seen(cmd.msg_id, ctx)
     await _may_write(row, ctx)
     request = ReactRequested(
         conversation_id=row.conversation_id,
@@ -115,8 +125,10 @@ async def react(cmd: ReactToMessage, ctx: Context[Deps]) -> Outcome[Changed]:
 
 async def pin(cmd: PinMessage, ctx: Context[Deps]) -> Outcome[Changed]:
     """Pins a message in its conversation, for all members, or lets it go."""
-    row = await _seen(cmd.msg_id, ctx)
+    row, role = await _seen(cmd.msg_id, ctx)
     await _may_write(row, ctx)
+    if role is not None and not allowed("pin", role):
+        raise Forbidden("only the owner and admins of a group pin messages")
     request = PinRequested(
         conversation_id=row.conversation_id,
         user_id=ctx.user_id,
@@ -130,18 +142,31 @@ async def pin(cmd: PinMessage, ctx: Context[Deps]) -> Outcome[Changed]:
     return Outcome(None, requests=(request,))
 
 
-async def _seen(msg_id: str, ctx: Context[Deps]) -> MessageRow:
-    """The message, if it is there for the asker. Raises: NotFound, which does not tell others that it exists."""
+async def _seen(msg_id: str, ctx: Context[Deps]) -> tuple[MessageRow, Role | None]:
+    """The message, if it is there for the asker, and what he is if it stands in a group.
+
+    Raises: NotFound, which does not tell others that it exists.
+    """
     row = await ctx.deps.messages.find(msg_id)
+    missing = NotFound(f"no message {msg_id}", field="msg_id")
     if row is None:
-        raise NotFound(f"no message {msg_id}", field="msg_id")
-    pair = members_of_private(row.conversation_id)
-    if pair is None or ctx.user_id not in pair:
-        raise NotFound(f"no message {msg_id}", field="msg_id")
-    return row
+        raise missing
+    group_id = group_of(row.conversation_id)
+    if group_id is not None:
+        try:
+            return row, await ctx.deps.gate.member(ctx.user_id, group_id)
+        except (NotMember, NotFound):
+            raise missing from None
+    if ctx.user_id not in (members_of_private(row.conversation_id) or ()):
+        raise missing
+    return row, None
 
 
 async def _may_write(row: MessageRow, ctx: Context[Deps]) -> None:
+    group_id = group_of(row.conversation_id)
+    if group_id is not None:
+        await ctx.deps.gate.group(ctx.user_id, group_id)
+        return
     pair = members_of_private(row.conversation_id)
     assert pair is not None
     await ctx.deps.gate.private(ctx.user_id, pair.other(ctx.user_id))

@@ -11,7 +11,11 @@ from schemas.types import MAX_EXTRA, Extra
 from shared.contents import check_content, check_json
 from shared.errors import BadRequest, Forbidden, TooLarge
 from shared.function import Context, Outcome
-from shared.ids import members_of_private, private_conversation
+from shared.ids import (
+    group_of,
+    members_of_private,
+    private_conversation,
+)
 
 
 class Body(NamedTuple):
@@ -29,6 +33,9 @@ class Admission(Protocol):
 
     async def private(self, sender: int, receiver: int) -> None:
         """Raises: RateLimited, Unauthenticated, NotFound, Blocked, NotFriend, Unavailable."""
+
+    async def group(self, sender: int, group_id: int) -> object:
+        """Raises: RateLimited, Unauthenticated, NotFound, NotMember, Muted, Unavailable."""
 
 
 class Sources(Protocol):
@@ -53,10 +60,12 @@ class Deps(msgspec.Struct, frozen=True):
 
 async def send(cmd: SendMessage, ctx: Context[Deps]) -> Outcome[MessageAck]:
     """Checks and appends; the answer comes from the timeline once the record is committed and numbered."""
-    receiver = _receiver(cmd, ctx.user_id)
-    conversation_id = private_conversation(ctx.user_id, receiver)
+    conversation_id, receiver, group_id = _place(cmd, ctx.user_id)
     body = _body(cmd) if cmd.forward_of is None else None
-    await ctx.deps.gate.private(ctx.user_id, receiver)
+    if receiver is not None:
+        await ctx.deps.gate.private(ctx.user_id, receiver)
+    elif group_id is not None:
+        await ctx.deps.gate.group(ctx.user_id, group_id)
     if cmd.reply_to is not None:
         await ctx.deps.sources.check_quoted(cmd.reply_to, conversation_id)
     if body is None:
@@ -73,6 +82,7 @@ async def send(cmd: SendMessage, ctx: Context[Deps]) -> Outcome[MessageAck]:
         msg_type=body.msg_type,
         content=body.content,
         receiver_id=receiver,
+        group_id=group_id,
         reply_to=cmd.reply_to,
         mentions=cmd.mentions,
         file_id=body.file_id,
@@ -95,19 +105,32 @@ def _body(cmd: SendMessage) -> Body:
     return Body(cmd.msg_type, content, file_id, extra)
 
 
-def _receiver(cmd: SendMessage, sender: int) -> int:
-    """The peer, however the request names him."""
+class Place(NamedTuple):
+    """Where a message goes: to a peer, or into a group."""
+
+    conversation_id: str
+    receiver_id: int | None = None
+    group_id: int | None = None
+
+
+def _place(cmd: SendMessage, sender: int) -> Place:
+    """The conversation, however the request names it."""
     named = [x for x in (cmd.receiver_id, cmd.group_id, cmd.conversation_id) if x is not None]
     if len(named) != 1:
         raise BadRequest("name exactly one of receiver_id, group_id, conversation_id")
-    if cmd.receiver_id is not None:
-        receiver = cmd.receiver_id
-    elif cmd.conversation_id is not None and (pair := members_of_private(cmd.conversation_id)):
-        if sender not in pair:
-            raise Forbidden("not your conversation", field="conversation_id")
-        receiver = pair.other(sender)
-    else:
-        raise BadRequest("groups are not served yet", field="group_id")
+    receiver, group_id = cmd.receiver_id, cmd.group_id
+    if cmd.conversation_id is not None:
+        pair = members_of_private(cmd.conversation_id)
+        group_id = group_of(cmd.conversation_id)
+        if pair is None and group_id is None:
+            raise BadRequest("the lower user id stands first", field="conversation_id")
+        if pair is not None:
+            if sender not in pair:
+                raise Forbidden("not your conversation", field="conversation_id")
+            receiver = pair.other(sender)
+    if group_id is not None:
+        return Place(f"g_{group_id}", group_id=group_id)
+    assert receiver is not None
     if receiver == sender:
         raise BadRequest("sender and receiver are the same user", field="receiver_id")
-    return receiver
+    return Place(private_conversation(sender, receiver), receiver_id=receiver)

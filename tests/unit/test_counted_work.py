@@ -176,6 +176,9 @@ async def test_a_command_through_the_host_and_send() -> None:
         async def private(self, _sender: int, _receiver: int) -> None:
             return
 
+        async def group(self, _sender: int, _group_id: int) -> None:
+            return
+
     class NoSources:
         async def check_quoted(self, _msg_id: str, _conversation_id: str) -> None:
             raise AssertionError("a plain message quotes nothing")

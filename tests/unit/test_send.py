@@ -9,7 +9,7 @@ from functions.send.handler import Body, Deps, send
 from schemas.contents import IMAGE
 from schemas.messages import Origin, SendMessage
 from schemas.records import SendRequested
-from shared.errors import AppError, BadRequest, NotFound
+from shared.errors import AppError, BadRequest, NotFound, NotMember
 from shared.function import Context
 
 
@@ -21,6 +21,11 @@ class OpenGate:
         self.asked.append((sender, receiver))
         if receiver == 404:
             raise NotFound("no user 404")
+
+    async def group(self, sender: int, group_id: int) -> None:
+        self.asked.append((sender, group_id))
+        if group_id == 404:
+            raise NotMember("you are no member of group 404")
 
 
 ORIGIN = Origin("77", "p_1_7", 1, 5)
@@ -58,7 +63,7 @@ async def sent(
     assert outcome.reply is None
     (record,) = outcome.requests
     assert isinstance(record, SendRequested)
-    assert gate.asked == [(sender, record.receiver_id)]
+    assert gate.asked == [(sender, record.receiver_id or record.group_id)]
     return record
 
 
@@ -72,6 +77,12 @@ async def test_the_receiver_may_be_named_either_way(named: dict[str, Any]) -> No
         "trace",
         123,
     )
+
+
+@pytest.mark.parametrize("named", [{"group_id": 5}, {"conversation_id": "g_5"}])
+async def test_so_may_the_group(named: dict[str, Any]) -> None:
+    record = await sent(named)
+    assert (record.conversation_id, record.group_id, record.receiver_id) == ("g_5", 5, None)
 
 
 async def test_a_sender_in_the_payload_is_ignored() -> None:
@@ -92,6 +103,9 @@ async def test_extra_is_kept_as_it_is() -> None:
         ({"conversation_id": "p_3_4"}, "forbidden"),
         ({"conversation_id": "p_7_3"}, "bad_request"),
         ({"receiver_id": 404}, "not_found"),
+        ({"group_id": 404}, "not_member"),
+        ({"conversation_id": "g_404"}, "not_member"),
+        ({"group_id": 5, "receiver_id": 3}, "bad_request"),
         ({"receiver_id": 3, "extra": "x" * 5000}, "too_large"),
     ],
 )
