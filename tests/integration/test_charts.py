@@ -101,6 +101,17 @@ def test_a_row_may_say_otherwise_than_its_kind() -> None:
     assert other["metadata"]["annotations"]["autoscaling.knative.dev/max-scale"] == "20"
 
 
+def test_whoever_talks_to_s3_has_its_keys() -> None:
+    found = parsed(template(CHART, "--set", "functions.send.servers={nats,s3}"))
+    spec = found["KnativeService/natterjack/send"]["spec"]["template"]["spec"]
+    (container,) = spec["containers"]
+    named = {variable["name"] for variable in container["env"]}
+    assert {"IM_NATS_URL_FILE", "IM_S3_ACCESS_KEY_FILE", "IM_S3_SECRET_KEY_FILE"} <= named
+    assert "IM_DB_URL_FILE" not in named
+    sources = spec["volumes"][1]["projected"]["sources"]
+    assert [s["secret"]["name"] for s in sources] == ["natterjack-functions", "natterjack-s3"]
+
+
 def test_names_with_underscores_become_names_of_kubernetes() -> None:
     row = "functions.web_hooks.kind=reader,functions.web_hooks.topic=im.events"
     found = parsed(template(CHART, "--set", row))

@@ -54,7 +54,7 @@ seccompProfile:
 {{- end }}
 {{- end }}
 
-{{/* Files of the Secrets. Takes the root context, the role, its servers, and further secrets (jwt, s3). */}}
+{{/* Files of the Secrets. Takes the root context, the role, its servers, and further secrets (jwt). */}}
 {{- define "natterjack.volumes" -}}
 - name: tmp
   emptyDir:
@@ -71,7 +71,7 @@ seccompProfile:
             - { key: {{ . }}_url, path: {{ . }}_url }
             {{- end }}
             {{- end }}
-      {{- range .secrets }}
+      {{- range has "s3" .servers | ternary (append .secrets "s3") .secrets }}
       - secret:
           name: {{ get $.root.Values.secrets . }}
       {{- end }}
