@@ -38,7 +38,7 @@ def hits(deps: All) -> dict[str, object]:
 async def lifespan(resources: Resources) -> AsyncIterator[All]:
     """Opens the hot cache and the archive behind it."""
     engine = resources.engine()
-    archive = SqlArchive(engine)
+    archive = SqlArchive(engine, resources.reader())
     pages = Pages(HotCache(resources.redis()), archive)
     yield All(
         pages,

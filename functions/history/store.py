@@ -44,8 +44,10 @@ Key = tuple[int, str]
 class SqlArchive:
     """Implements `pages.Archive` and `sync.Conversations`."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
+    def __init__(self, engine: AsyncEngine, reader: AsyncEngine | None = None) -> None:
+        """reader: for single statements; the same engine unless given."""
         self._engine = engine
+        self._reader = reader or engine
         self._views_of = str(_VIEWS.compile(dialect=engine.dialect))
         self._views: Coalescer[Key, View | None] = Coalescer(self.views)
 
@@ -111,7 +113,7 @@ class SqlArchive:
         if not where:
             return []
         with reading():
-            async with self._engine.connect() as connection:
+            async with self._reader.connect() as connection:
                 rows = await connection.exec_driver_sql(
                     f"{self._views_of} WHERE {where}", execution_options={"no_parameters": True}
                 )

@@ -19,6 +19,7 @@ from aiokafka.errors import (
     NoOffsetForPartitionError,
 )
 
+from shared.adapters.kafka_fetch import keep_sessions
 from shared.log import Owner, Record
 
 log = logging.getLogger(__name__)
@@ -96,6 +97,7 @@ class KafkaLogReader(ConsumerRebalanceListener):  # type: ignore[misc]
             except (KafkaError, OSError) as error:
                 log.warning("kafka is not reached, trying again: %s", error)
                 await asyncio.sleep(1)
+        keep_sessions(self._consumer)
         self._consumer.subscribe([self._topic], listener=self)
 
     async def read(self, most: int) -> list[Record]:

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 
 import pytest
 from aiokafka.cluster import ClusterMetadata
+from aiokafka.protocol.fetch import FetchRequest_v7
 
+from shared.adapters import kafka_fetch
 from shared.adapters.log_jetstream import JetStreamWriter, ensure_stream
 from shared.adapters.log_jetstream_reader import JetStreamReader
 from shared.adapters.log_kafka import (
@@ -382,6 +384,47 @@ class TestKafka:
                     read.setdefault(partition, []).extend(values)
                     missing.difference_update(values)
             assert {p: values[: len(before[p])] for p, values in read.items()} == before
+
+    async def test_a_fetch_names_only_partitions_that_moved_on(
+        self, kafka_server: KafkaServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """And where the broker does not know the session any more, the next one begins with all of them."""
+        asked: list[FetchRequest_v7] = []
+        build = kafka_fetch._Fetch.build
+
+        def spy(self: kafka_fetch._Fetch, struct: type[FetchRequest_v7]) -> FetchRequest_v7:
+            request = build(self, struct)
+            if broken:
+                request.session_epoch = 1_000
+            asked.append(request)
+            return request
+
+        def named(request: FetchRequest_v7) -> int:
+            return sum(len(partitions) for _, partitions in request.topics)
+
+        monkeypatch.setattr(kafka_fetch._Fetch, "build", spy)
+        broken = False
+        topic = next(_topics)
+        async with kafka_log(kafka_server, topic) as log, log.reader(Keeper()) as reader:
+            first = await fill(log, topic, 100, "first")
+            assert by_partition(await take(reader, 100)) == first
+            for n in range(20):
+                await log.writer.append(topic, "p_1_2", b"%d" % n)
+                assert [r.value for r in await take(reader, 1)] == [b"%d" % n]
+            assert [named(request) for request in asked[-15:]] == [1] * 15
+            broken = True
+            await log.writer.append(topic, "p_1_2", b"unseen")
+            async with asyncio.timeout(30):
+                while not any(r.session_epoch == 1_000 for r in asked):
+                    await reader.read(1)
+            broken = False
+            asked.clear()
+            after = await fill(log, topic, 100, "after")
+            seen = {v for values in after.values() for v in values}
+            while seen:
+                seen -= {r.value for r in await take(reader, 1)}
+            assert max(map(named, asked)) == PARTITIONS
+            assert asked[-1].session_epoch > 0
 
     async def test_a_broken_row_of_appends_leaves_no_hole(self, kafka_server: KafkaServer) -> None:
         topic = next(_topics)
