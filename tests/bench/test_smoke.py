@@ -1,8 +1,10 @@
 """The benchmark itself: a few hundred messages through the whole system, counted exactly."""
 
+from xml.etree import ElementTree as ET
+
 import pytest
 
-from tests.bench import bridge
+from tests.bench import bridge, plot
 from tests.bench.histogram import Histogram
 from tests.bench.measure import Report, measure
 from tests.bench.progress import Progress
@@ -24,6 +26,8 @@ async def test_pairs() -> None:
     assert report.counts == {"acked": 300, "delivered": 300, "stored": 300}
     assert report.cpu_us["edge"] > 0
     assert report.latency_ms["ack"]["p50"] > 0
+    drawn = ET.fromstring(plot.draw([report]))  # noqa: S314 - our own
+    assert len(drawn.findall(".//{*}rect/{*}title")) == len(plot.PARTS)
 
 
 @pytest.mark.slow
