@@ -13,7 +13,7 @@ from sqlalchemy import func, insert, select
 
 import functions.groups
 from migrations.schema import upgrade
-from schemas.records import SystemRequested
+from schemas.records import AnyRequest, SystemRequested
 from shared import tables
 from shared.adapters.memory import MemoryBus
 from shared.adapters.memory_log import MemoryLog
@@ -75,11 +75,9 @@ class World:
 
     @property
     def records(self) -> list[SystemRequested]:
-        """What is in the log, oldest first."""
-        return [
-            msgspec.json.decode(record.value, type=SystemRequested)
-            for record in self.log.records(REQUESTS)
-        ]
+        """The changes that are in the log, oldest first."""
+        found = (msgspec.json.decode(r.value, type=AnyRequest) for r in self.log.records(REQUESTS))
+        return [record for record in found if isinstance(record, SystemRequested)]
 
     async def members(self, group_id: int) -> dict[int, int]:
         """Role by user id, out of SQL."""
