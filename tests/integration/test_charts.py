@@ -54,6 +54,17 @@ def test_knative_itself_admits_every_service_and_binding() -> None:
         assert said == f"{len(wanted)} checked, 0 refused\n"
 
 
+def test_knative_refuses_what_its_schema_lets_pass(tmp_path: Path) -> None:
+    text = (manifests.RENDERED / "send.yaml").read_text()
+    wrong = tmp_path / "wrong.yaml"
+    wrong.write_text(text.replace("      timeoutSeconds: 60\n", "      timeoutSeconds: 6000\n"))
+    done = subprocess.run(
+        [program("knative-admission"), str(wrong)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "spec.template.spec.timeoutSeconds" in done.stdout
+
+
 @pytest.mark.parametrize("chart", [CHART, SERVERS], ids=["natterjack", "servers"])
 def test_helm_finds_nothing_wrong(chart: Path) -> None:
     run(program("helm"), "lint", "--strict", "--kube-version", manifests.KUBERNETES, str(chart))
