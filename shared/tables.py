@@ -217,9 +217,7 @@ conversation = Table(
     Column("conversation_id", ascii_string(64), primary_key=True),
     Column("max_seq", BigInteger, nullable=False),
     Column("max_rev", BigInteger, nullable=False),
-    Column(
-        "changed_ms", BigInteger, nullable=False
-    ),  # log time of the newest record that changed it
+    Column("changed_ms", BigInteger, nullable=False),  # log time of the newest message
     # `rev` of the newest change of a message (reads count in max_rev only): the hot cache is compared with it.
     Column("message_rev", BigInteger, nullable=False, server_default="0"),
     # Of a group: how often its members have changed.
@@ -255,6 +253,8 @@ user_conversation = Table(
     Column("pinned", Tiny, nullable=False, server_default="0"),
     Column("muted", Tiny, nullable=False, server_default="0"),
     Column("draft", Text),
+    # Who is in a conversation, for its receipts.
+    Index("idx_user_conversation_conversation_id", "conversation_id"),
     **OPTIONS,
 )
 

@@ -124,7 +124,7 @@ class System:
         """Everything that can be killed."""
         return (*self.servers, *self.processes)
 
-    async def user(self, name: str) -> Client:
+    async def user(self, name: str, **options: Any) -> Client:
         """Registers a user (if new) and returns a client for him, not yet opened."""
         body = f'{{"username":"{name}","password":"{PASSWORD}"}}'.encode()
         await until(
@@ -133,7 +133,7 @@ class System:
                 or self._answers("/api/v1/auth/register", body, 409)
             )
         )
-        return Client(self.url, username=name, password=PASSWORD)
+        return Client(self.url, username=name, password=PASSWORD, **options)
 
     async def rows(self, conversation_id: str) -> list[dict[str, Any]]:
         """All messages of a conversation that are in SQL, in order of `seq`."""

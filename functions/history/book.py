@@ -45,7 +45,8 @@ class SqlBook:
         async with snapshot(self._engine) as connection:
             delivered, has_read = (await connection.execute(counts)).one()
             rows = (await connection.execute(page)).all()
-        return Readers([Reader(row.user_id, bool(row.read)) for row in rows], has_read, delivered)
+        readers = [Reader(row.user_id, bool(row.read)) for row in rows]
+        return Readers(readers, int(has_read), delivered)  # MySQL sums to decimals
 
     async def edits(self, msg_id: int) -> Sequence[Edit]:
         """See `receipts.Book.edits`."""

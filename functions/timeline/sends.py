@@ -137,6 +137,10 @@ def digest_of(request: SendRequested | SystemRequested) -> bytes:
     if isinstance(request, SystemRequested):
         change = (request.content, request.joined, request.left, request.members_version)
         return blake2b(_encode((0, *change, request.sees_all)), digest_size=8).digest()
+    if request.forward is not None:
+        # Not of what it says: when this is repeated, the message that it repeats may have been edited.
+        forwarded = (request.reply_to, request.mentions, request.forward)
+        return blake2b(_encode(forwarded), digest_size=8).digest()
     extra = None if request.extra is msgspec.UNSET else request.extra
     whole = (
         request.msg_type,
@@ -146,8 +150,6 @@ def digest_of(request: SendRequested | SystemRequested) -> bytes:
         request.file_id,
         extra,
     )
-    if request.forward is not None:
-        return blake2b(_encode((*whole, request.forward)), digest_size=8).digest()
     return blake2b(_encode(whole), digest_size=8).digest()
 
 

@@ -108,6 +108,8 @@ def _sql(method: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[A
     return call
 
 
+_SPOKEN = ("changed_ms", "max_seq")
+"""The list of conversations goes by their newest message: no change or read may move one up."""
 _PARTITION, _NEXT = "`partition`", "`next`"
 """Reserved words on some of the servers; all of them take the backticks."""
 
@@ -283,7 +285,7 @@ class SqlStore:
                 tables.conversation,
                 heads,
                 self._rows.replacing(
-                    "max_seq", "max_rev", "changed_ms", "message_rev", "members_version"
+                    "max_seq", "max_rev", "message_rev", "members_version", newer=_SPOKEN
                 ),
             )
             opened = [row for part in parts for row in part.months]

@@ -87,11 +87,24 @@ class Inserter:
             else f" ON DUPLICATE KEY UPDATE {column}={column}"
         )
 
-    def replacing(self, *columns: str) -> str:
-        """Puts these columns into a row that is there."""
-        if self._sqlite:
-            return " ON CONFLICT DO UPDATE SET " + ",".join(f"{c}=excluded.{c}" for c in columns)
-        return " ON DUPLICATE KEY UPDATE " + ",".join(f"{c}=VALUES({c})" for c in columns)
+    def replacing(self, *columns: str, newer: tuple[str, str] | None = None) -> str:
+        """Puts these columns into a row that is there.
+
+        newer: one more column, and the one of which the row must have a smaller value for that.
+        """
+        mark, new = (
+            (" ON CONFLICT DO UPDATE SET ", "excluded.{}")
+            if self._sqlite
+            else (" ON DUPLICATE KEY UPDATE ", "VALUES({})")
+        )
+        sets = [f"{c}={new.format(c)}" for c in columns]
+        if newer is not None:
+            column, by = newer
+            case = f"CASE WHEN {new.format(by)}>{by} THEN {new.format(column)} ELSE {column} END"
+            sets.insert(
+                0, f"{column}={case}"
+            )  # MySQL goes from left to right: `by` is still the old one
+        return mark + ",".join(sets)
 
     def _statement(self, table: Table, columns: int) -> str:
         """Compiled once: SQLAlchemy's own way with parameters would cost more than the rest of the timeline."""

@@ -138,11 +138,19 @@ class Chat:
             self._sent.discard(message.client_msg_id)
         elif message.seq > self._shown.get(message.conversation_id, 0):
             await self._show(message)
+            if self.peer is not None and message.sender_id == self.peer.user_id:
+                await self._has_read(message.conversation_id, message.seq)
 
     async def _show(self, message: Message, prefix: str = "") -> None:
         clock = time.strftime("%H:%M", time.localtime(message.timestamp / 1000))
         text = "(recalled)" if message.status else printable(message.content)
         say(f"{clock} {await self._name(message.sender_id)}: {prefix}{text}")
+
+    async def _has_read(self, conversation: str, seq: int) -> None:
+        try:
+            await self._im.read(conversation, seq)
+        except ApiError as error:
+            say(f"! not marked as read ({error})")
 
     def _conversation(self, peer: User) -> str:
         return private_conversation(self._im.user_id, peer.user_id)
@@ -191,6 +199,8 @@ class Chat:
         for message in page.messages:
             await self._show(message)
             self._shown[conversation] = max(self._shown.get(conversation, 0), message.seq)
+        if page.messages:
+            await self._has_read(conversation, page.messages[-1].seq)
 
     async def _list_recent(self) -> None:
         if await self._list.show():

@@ -56,6 +56,8 @@ from schemas.messages import (
     Mention,
     Message,
     MessageAck,
+    ReadMessages,
+    ReadPosition,
     SendMessage,
 )
 from schemas.types import Model
@@ -290,6 +292,10 @@ class Client:
     async def clear(self, conversation_id: str, upto_seq: int | None = None) -> ConversationState:
         """Removes a conversation's messages for oneself: all there are, or those up to `upto_seq`."""
         return await self.request(ClearConversation(conversation_id, upto_seq), ConversationState)
+
+    async def read(self, conversation_id: str, seq: int) -> ReadPosition:
+        """Says that the user has read up to `seq`: his other devices hear of it, and so does a peer."""
+        return await self.request(ReadMessages(conversation_id, seq), ReadPosition)
 
     def _finish(self, error: Exception) -> None:
         """From now on nothing works any more, because of `error`; the first one stands."""
