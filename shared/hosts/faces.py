@@ -33,10 +33,11 @@ class Faces:
         self.facts: list[FactReader] = []
 
     async def serve(self, function: Function[Any], deps: object) -> None:
-        """Adds a function; on NATS it is live when this returns."""
+        """Adds a function. On NATS it is live when this returns, over HTTP after `open`."""
         if self._web is not None and (function.handlers or function.facts):
             if self._http is None:
                 self._http = CloudEventsHost(self._bus, writer=self._writer)
+                await self._bus.flush()  # its inbox is live before the first command
             self._http.serve(function, deps)
         if self._nats is not None:
             await self._nats.serve(function, deps)

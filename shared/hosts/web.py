@@ -73,7 +73,8 @@ class Web:
     async def drain(self, timeout_s: float) -> None:
         """Takes no new connections; returns when all requests are answered, or after `timeout_s`.
 
-        Requests on connections that are open already are still served, and their connections closed then.
+        Requests on connections that are open already are still served meanwhile, and their connections closed; later
+        ones hear 503, since what would serve them is about to be closed.
         """
         self._draining = True
         if self._site is not None:
@@ -84,6 +85,7 @@ class Web:
                 await self._idle.wait()
         except TimeoutError:
             log.error("%d requests were not answered in %.0f s", self._in_flight, timeout_s)  # noqa: TRY400
+        self.on_event, self.ready = None, lambda: "draining"
 
     async def _healthz(self, _request: web.Request) -> web.Response:
         return web.json_response({"status": "ok"})
@@ -108,7 +110,7 @@ class Web:
 
     async def _answer(self, request: web.Request) -> web.Response:
         if self.on_event is None:
-            return refusal(Unavailable("not ready yet: " + (self.ready() or "starting")))
+            return refusal(Unavailable("not ready: " + (self.ready() or "starting")))
         return await self.on_event(request)
 
 

@@ -498,3 +498,13 @@ async def test_a_time_out_behind_the_bridge_is_told(face: Face, gates: Gates) ->
     answer = await face.ask(7, "user.get", ask(5), {"Im-Deadline": str(now_ms() + 300)})
     assert (answer.status, answer.data["code"]) == ("504", "unknown_outcome")
     gates.open.set()
+
+
+@over_http
+async def test_after_the_drain_nothing_is_begun(face: Face, gates: Gates) -> None:
+    await face.ask(7, "user.get", ask(5))
+    await gates.entered.get()
+    await face.served.drain()
+    answer = await face.ask(7, "user.get", ask(5))  # on the connection that is still open
+    assert (answer.status, answer.data["code"]) == ("503", "unavailable")
+    assert gates.entered.empty()
