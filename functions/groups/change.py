@@ -9,18 +9,19 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import msgspec
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from functions.groups.rows import GROUP, SEAT, Seat, info
+from functions.groups.rows import GROUP, Seat, info
+from functions.groups.seats import add_seats, check_users, read_seat
 from schemas.events import Event, GroupJoined, GroupLeft, GroupMembers
-from schemas.groups import MOST_GROUPS, GroupInfo
+from schemas.groups import GroupInfo
 from schemas.records import SystemRequested
 from schemas.rights import RIGHTS, Action, Role, allowed
 from schemas.types import Model
 from shared import tables
 from shared.adapters.sql import writing
-from shared.errors import Blocked, Conflict, Forbidden, NotFound, NotMember, Unauthenticated
+from shared.errors import Conflict, Forbidden, NotFound, NotMember
 from shared.function import Context, Push, frame, to_user
 from shared.gate import group_key, member_key
 from shared.ids import created_at, random_token
@@ -115,7 +116,7 @@ class Change:
             return []
         if self.group.member_count + len(new) > self.group.max_members:
             raise Conflict(f"the group is full: it has room for {self.group.max_members} members")
-        await _check_users(self.connection, new, self.ctx.user_id, invited=invited)
+        await check_users(self.connection, new, self.ctx.user_id, invited=invited)
         now = self.ctx.at
         await add_seats(self.connection, self.id, dict.fromkeys(new, Role.MEMBER), now)
         row = tables.group_application.c
@@ -255,7 +256,7 @@ class Changes:
             )
             assert created.inserted_primary_key is not None
             group_id = int(created.inserted_primary_key[0])
-            await _check_users(connection, [ctx.user_id], ctx.user_id)
+            await check_users(connection, [ctx.user_id], ctx.user_id)
             await add_seats(connection, group_id, {ctx.user_id: Role.OWNER}, ctx.at)
             found = await connection.execute(GROUP.where(tables.group.c.id == group_id))
             me = await read_seat(connection, group_id, ctx.user_id)
@@ -265,56 +266,3 @@ class Changes:
             version = change.group.members_version
             change.pushes.append(to_user(ctx.user_id, GroupJoined(group_id, version, ctx.user_id)))
             yield change
-
-
-async def read_seat(connection: AsyncConnection, group_id: int, user_id: int) -> Seat | None:
-    """A member's seat, None if he is no member."""
-    query = SEAT.where(_SEATS.c.group_id == group_id, _SEATS.c.user_id == user_id)
-    row = (await connection.execute(query)).first()
-    return None if row is None else Seat.of(row)
-
-
-async def add_seats(
-    connection: AsyncConnection, group_id: int, roles: dict[int, Role], now_ms: int
-) -> None:
-    """Adds rows of new members."""
-    rows = [
-        {
-            "group_id": group_id,
-            "user_id": user_id,
-            "role": int(role),
-            "joined_at": created_at(now_ms),
-            "joined_ms": now_ms,
-        }
-        for user_id, role in roles.items()
-    ]
-    await connection.execute(insert(_SEATS), rows)
-
-
-async def _check_users(
-    connection: AsyncConnection, user_ids: Sequence[int], by: int, *, invited: bool = False
-) -> None:
-    """Whether they may be taken in. Raises: NotFound, Unauthenticated, Blocked, Conflict."""
-    user, friendship = tables.user.c, tables.friendship.c
-    living = select(user.id).where(user.id.in_(user_ids), user.deleted_ms.is_(None))
-    missing = set(user_ids) - set((await connection.execute(living)).scalars())
-    if by in missing:
-        raise Unauthenticated("this account is deleted")
-    if missing:
-        raise NotFound(f"no user {min(missing)}", field="user_ids")
-    if invited:
-        blocks = select(friendship.user_id).where(
-            friendship.user_id.in_(user_ids),
-            friendship.friend_id == by,
-            friendship.status == tables.BLOCKED,
-        )
-        if (user_id := (await connection.execute(blocks)).scalar()) is not None:
-            raise Blocked(f"user {user_id} has blocked you", field="user_ids")
-    full = (
-        select(_SEATS.c.user_id)
-        .where(_SEATS.c.user_id.in_(user_ids))
-        .group_by(_SEATS.c.user_id)
-        .having(func.count() >= MOST_GROUPS)
-    )
-    if (user_id := (await connection.execute(full)).scalar()) is not None:
-        raise Conflict(f"user {user_id} is in {MOST_GROUPS} groups already", field="user_ids")
