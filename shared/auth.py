@@ -4,13 +4,16 @@
 """
 
 import base64
+import hmac
 import json
 import re
+import time
 from pathlib import Path
 from typing import Any
 
 import jwt
 import msgspec
+from jwt.algorithms import HMACAlgorithm
 
 from schemas.types import MAX_NUMBER
 from shared.errors import Unauthenticated
@@ -39,16 +42,34 @@ class Claims(msgspec.Struct, frozen=True):
     exp: int
 
 
+class _OwnClaims(msgspec.Struct, forbid_unknown_fields=True):
+    """Exactly what our own signer writes."""
+
+    sub: str
+    sid: str
+    iat: int
+    exp: int
+
+
+_decode_own = msgspec.json.Decoder(_OwnClaims).decode
+_OWN_HEADER = {"alg": HS256, "typ": "JWT"}
+
+
 class TokenVerifier:
     """Verifies HS256 tokens by a shared secret and EdDSA tokens by the public keys of a JWKS.
 
     The algorithm picks the kind of key and never the other way round, so a public key cannot pass for a secret.
+
+    PyJWT takes 90 µs for a token, a quarter of a whole connect. So HS256 tokens that look just like our own signer's
+    and are good are recognised without it, in a tenth of that; about all others it decides, bad ones included.
     """
 
     def __init__(self, secret: str = "", keys: dict[str, jwt.PyJWK] | None = None) -> None:
         """`secret` empty: no HS256 token is valid. `keys` by `kid`."""
         encoded = base64.urlsafe_b64encode(secret.encode()).decode()
         self._secret = jwt.PyJWK({"kty": "oct", "k": encoded}, HS256) if secret else None
+        self._raw_secret = _usable(secret)
+        self._own_headers: set[str] = set()
         self._keys = keys or {}
         # By a token's first segment, which is the same for all tokens of one key.
         self._known_headers: dict[str, jwt.PyJWK] = {}
@@ -72,6 +93,9 @@ class TokenVerifier:
             raise Unauthenticated("no access token")
         if len(token) > MAX_TOKEN:
             raise Unauthenticated("the access token is too long")
+        own = self._verify_own(token)
+        if own is not None:
+            return own
         try:
             key = self._key_for(token)
             claims = jwt.decode(
@@ -87,6 +111,25 @@ class TokenVerifier:
         except (jwt.PyJWTError, ArithmeticError, ValueError, TypeError, RecursionError):
             raise Unauthenticated("the access token is not valid") from None
 
+    def _verify_own(self, token: str) -> Claims | None:
+        """The claims of a good token of our own signer; None: PyJWT is to decide."""
+        signed, _, signature = token.rpartition(".")
+        header, _, payload = signed.partition(".")
+        if header not in self._own_headers:
+            return None
+        try:
+            digest = hmac.digest(self._raw_secret, signed.encode("ascii"), "sha256")
+            expected = base64.urlsafe_b64encode(digest).rstrip(b"=")
+            if not hmac.compare_digest(expected, signature.encode("ascii")):
+                return None
+            claims = _decode_own(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+            now = time.time()
+            if claims.exp <= now - LEEWAY_S or claims.iat > now + LEEWAY_S:
+                return None
+            return _checked(msgspec.structs.asdict(claims))
+        except (ValueError, msgspec.MsgspecError):
+            return None
+
     def _key_for(self, token: str) -> jwt.PyJWK:
         segment = token.partition(".")[0]
         key = self._known_headers.get(segment)
@@ -100,8 +143,19 @@ class TokenVerifier:
                 raise ValueError("no key for this algorithm and kid")
             if len(self._known_headers) >= MAX_KNOWN_HEADERS:
                 self._known_headers.clear()  # somebody invents headers
+                self._own_headers.clear()
+            if self._raw_secret and header == _OWN_HEADER:
+                self._own_headers.add(segment)
             self._known_headers[segment] = key
         return key
+
+
+def _usable(secret: str) -> bytes:
+    """The secret as PyJWT would use it; empty if it would refuse it (a public key, say)."""
+    try:
+        return HMACAlgorithm(HMACAlgorithm.SHA256).prepare_key(secret)
+    except jwt.InvalidKeyError:
+        return b""
 
 
 def _checked(claims: dict[str, Any]) -> Claims:

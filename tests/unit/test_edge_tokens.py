@@ -1,4 +1,5 @@
 import base64
+import hmac
 import json
 import time
 from typing import Any
@@ -8,6 +9,8 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from hypothesis import given
+from hypothesis import strategies as st
 
 from shared.auth import MAX_TOKEN, Claims, TokenVerifier
 from shared.errors import Unauthenticated
@@ -128,3 +131,55 @@ def test_other_asymmetric_algorithms_are_refused() -> None:
     now = int(time.time())
     claims = {"sub": "7", "sid": "s1", "iat": now, "exp": now + 60}
     refused(jwt.encode(claims, private, "RS256", headers={"kid": "k"}), verifier_of(Keys("k")))
+
+
+def by_pyjwt(access_token: str) -> Claims | None:
+    """What a verifier says that knows no quick way."""
+    verifier = TokenVerifier(SECRET)
+    verifier._raw_secret = b""
+    try:
+        return verifier.verify(access_token)
+    except Unauthenticated:
+        return None
+
+
+def signed(header: object, payload: bytes) -> str:
+    """Signed with the right secret, whatever it says."""
+    head = f"{part(header)}.{base64.urlsafe_b64encode(payload).rstrip(b'=').decode()}"
+    digest = hmac.digest(SECRET.encode(), head.encode(), "sha256")
+    return f"{head}.{base64.urlsafe_b64encode(digest).rstrip(b'=').decode()}"
+
+
+times = st.one_of(
+    st.integers(-100, 100).map(lambda d: int(time.time()) + d), st.floats(), st.none()
+)
+claim_sets = st.fixed_dictionaries(
+    {"sub": st.sampled_from(["7", "0", "a.b", 7, None]), "sid": st.sampled_from(["s1", "a.b", 5])},
+    optional={"iat": times, "exp": times, "nbf": times, "aud": st.just("x"), "jti": st.integers()},
+)
+
+
+@given(
+    st.sampled_from(
+        [{"alg": "HS256", "typ": "JWT"}, {"alg": "HS256"}, {"alg": "HS256", "crit": ["x"]}]
+    ),
+    claim_sets.map(lambda claims: json.dumps(claims).encode()) | st.binary(max_size=30),
+)
+def test_the_quick_way_accepts_only_what_pyjwt_accepts(header: object, payload: bytes) -> None:
+    VERIFIER.verify(token())  # from here on it knows the header
+    access_token = signed(header, payload)
+    quick = VERIFIER._verify_own(access_token)
+    if quick is not None:
+        assert quick == by_pyjwt(access_token)
+
+
+@given(st.data())
+def test_a_changed_token_is_refused(data: st.DataObject) -> None:
+    good = token()
+    assert VERIFIER.verify(good) == VERIFIER._verify_own(good) == by_pyjwt(good)
+    at = data.draw(st.integers(0, len(good) - 2))  # the last character has bits that say nothing
+    other = data.draw(st.characters(max_codepoint=0x2FF))
+    changed = good[:at] + other + good[at + 1 :]
+    if changed != good:
+        assert VERIFIER._verify_own(changed) is None
+        refused(changed)
