@@ -54,7 +54,13 @@ def parser() -> argparse.ArgumentParser:
     )
     it.add_argument("--cold", action="store_true", help="history: pages that only SQL has")
     it.add_argument("--processes", type=int, default=1, help="load generators (%(default)s)")
-    it.add_argument("--workers", type=int, default=1, help="of the edge (%(default)s)")
+    it.add_argument("--workers", type=int, help="processes of the edge (1, group 2)")
+    it.add_argument(
+        "--members", type=int, default=0, help="group: all, with those who are not on-line"
+    )
+    it.add_argument(
+        "--groups", type=int, default=0, help="idle, storm: of each user, shared with nobody"
+    )
     it.add_argument("--partitions", type=int, default=0, help="of the log (laptop 8, full 64)")
     it.add_argument(
         "--profile",

@@ -8,7 +8,7 @@ from time import perf_counter
 
 import msgspec
 
-from tests.bench import cache, generators, machine, profiling, stack, stored, usage
+from tests.bench import cache, generators, groups, machine, profiling, stack, stored, usage
 from tests.bench.histogram import Histogram
 from tests.bench.loads.chatters import GIVEN_UP
 from tests.bench.progress import Progress
@@ -56,7 +56,7 @@ async def measure(options: Options, progress: Progress, root: Path = stack.ROOT)
         progress.step("starting")
         kind = stack.KINDS[stack.KINDS.index(options.stack)]
         async with stack.running(
-            kind, folder, root=root, workers=options.workers, partitions=options.partitions
+            kind, folder, root=root, workers=options.workers or 1, partitions=options.partitions
         ) as system:
             return await _Run(options, system, progress).report(about, machine.commit(root))
     finally:
@@ -78,7 +78,11 @@ class _Run:
 
     async def report(self, about: dict[str, str], commit: str) -> Report:
         options, system = self._options, self._system
-        await system.add_users(self._scenario.users_of(options))
+        users = self._scenario.users_of(options)
+        await system.add_users(users)
+        if self._scenario.kind == "fan_out":
+            await groups.add_group(system.engine, range(1, max(users, options.members) + 1))
+        await groups.add_quiet_groups(system.engine, users, options.groups)
         await self._seed()
         async with generators.generating(jobs(options, system.port, stack.SECRET)) as load:
             memory_before = usage.memory(system)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from tests.bench.groups import GROUP
 from tests.bench.talk import Job
 
 HOT = 200
@@ -12,7 +13,10 @@ HOT = 200
 
 
 class Options(msgspec.Struct, kw_only=True):
-    """What the command line says. Numbers that are None are the scenario's own."""
+    """What the command line says. Numbers that are None are the scenario's own.
+
+    members: of the group, those included who are not on-line. groups: of each connection's user.
+    """
 
     scenario: str
     stack: str = "laptop"
@@ -26,7 +30,9 @@ class Options(msgspec.Struct, kw_only=True):
     body: int = 100
     cold: bool = False
     processes: int = 1
-    workers: int = 1
+    workers: int | None = None
+    members: int = 0
+    groups: int = 0
     partitions: int = 0
     profile: bool = False
 
@@ -65,11 +71,11 @@ SCENARIOS: dict[str, Scenario] = {
         defaults={"pairs": 100, "in_flight": 8},
     ),
     "group": Scenario(
-        help="fan-out: every message goes to many devices of one user",
+        help="a group; one member writes, all who are on-line get every message",
         kind="fan_out",
         unit="delivered",
-        users_of=lambda _: 2,
-        defaults={"connections": 500, "in_flight": 2},
+        users_of=lambda options: 1 + _per_connection(options),
+        defaults={"connections": 500, "in_flight": 8, "workers": 2},
         single=True,
     ),
     "history": Scenario(
@@ -125,6 +131,7 @@ SCENARIOS: dict[str, Scenario] = {
 def complete(options: Options) -> Options:
     """The options with the scenario's own numbers where none were given."""
     defaults = SCENARIOS[options.scenario].defaults
+    defaults = {"workers": 1} | defaults
     missing = {name: value for name, value in defaults.items() if not getattr(options, name)}
     return msgspec.structs.replace(options, **missing)
 
@@ -154,6 +161,7 @@ def jobs(options: Options, port: int, secret: str) -> list[Job]:
             in_flight=options.in_flight or 1,
             body=options.body,
             seeded=scenario.seeded(options),
+            group=GROUP,
             cold=options.cold,
             # A source address has 28,000 ports.
             source=f"127.0.0.{i + 2}",

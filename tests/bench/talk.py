@@ -10,7 +10,8 @@ from tests.bench.histogram import Histogram
 class Job(msgspec.Struct, kw_only=True):
     """What a load process is to be. It owns the users `first` … `first + users - 1`.
 
-    seeded: messages that every conversation has already. source: own address to connect from.
+    seeded: messages that every conversation has already. group: that is written to. source: address to connect
+    from.
     """
 
     kind: str
@@ -24,6 +25,7 @@ class Job(msgspec.Struct, kw_only=True):
     body: int = 100
     limit: int = 50
     seeded: int = 0
+    group: int = 0
     cold: bool = False
     source: str = "127.0.0.1"
 

@@ -1,4 +1,4 @@
-"""`fan_out`: one user sends, all devices of another get every message. The devices compare bytes and parse nothing."""
+"""`fan_out`: one member of a group sends, all others get every message. Devices compare bytes and parse nothing."""
 
 from time import perf_counter
 
@@ -49,7 +49,7 @@ class Device(Connection):
 
 
 class FanOut:
-    """See `tests.bench.load.Load`. User `first` sends to `first + 1`, who has `connections` devices."""
+    """See `tests.bench.load.Load`. User `first` sends; the next `connections` users have a device each."""
 
     def __init__(self, job: Job) -> None:
         self.job = job
@@ -73,10 +73,8 @@ class FanOut:
     async def connect(self) -> Result:
         """Opens the sender and all devices."""
         await self._sender.open(self.job, self.job.first)
-        receiver = self.job.first + 1
-        return await open_all(
-            ((receiver, d) for d in self._devices), self.job, "connected", AT_ONCE
-        )
+        users = enumerate(self._devices, self.job.first + 1)
+        return await open_all(users, self.job, "connected", AT_ONCE)
 
     async def run(self, part: Part) -> Result:
         """Sends, then waits until every device has every message."""
@@ -139,9 +137,9 @@ class FanOut:
         self._due.append(due)
         self._unanswered += 1
         self._missing += len(self._devices)
-        payload = b'{"type":"message.send","id":%d,"data":{"client_msg_id":"%b%012d","receiver_id":%d,"content":"%b"}}'
+        payload = b'{"type":"message.send","id":%d,"data":{"client_msg_id":"%b%012d","group_id":%d,"content":"%b"}}'
         content = b"x" * self.job.body
-        self._sender.write(text_frame(payload % (n, ID_PREFIX, n, self.job.first + 1, content)))
+        self._sender.write(text_frame(payload % (n, ID_PREFIX, n, self.job.group, content)))
 
     def _conclude(self, first: int) -> None:
         result = self.result
