@@ -7,7 +7,7 @@ from sqlalchemy import Table
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared import tables
-from shared.ids import now_ms
+from shared.ids import now_ms, timestamp_text
 
 GROUP = 1
 """The group that is written to."""
@@ -66,6 +66,7 @@ async def _add(engine: AsyncEngine, groups: list[tuple[int, Sequence[int]]]) -> 
                 "members_version": 1,
                 "created_ms": now,
                 "changed_ms": now,
+                "created_at": timestamp_text(now // 1000),
             }
             for group_id, members in groups
         ],
@@ -79,6 +80,7 @@ async def _add(engine: AsyncEngine, groups: list[tuple[int, Sequence[int]]]) -> 
                 "user_id": user_id,
                 "role": 2 if user_id == members[0] else 0,
                 "joined_ms": now,
+                "joined_at": timestamp_text(now // 1000),
             }
             for group_id, members in groups
             for user_id in members

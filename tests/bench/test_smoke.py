@@ -41,7 +41,7 @@ async def test_open_loop() -> None:
 @pytest.mark.slow
 async def test_fan_out() -> None:
     report = await _measure(
-        Options(scenario="group", connections=20, seconds=60, messages=30, warm_up=0)
+        Options(scenario="group", connections=20, members=50, seconds=60, messages=30, warm_up=0)
     )
     assert report.counts == {"acked": 30, "delivered": 600, "stored": 30}
 
