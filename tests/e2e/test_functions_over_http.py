@@ -27,6 +27,7 @@ from shared.hosts.check import missing
 from shared.ids import now_ms, random_token
 from tests import servers
 from tests.bridged import bridged
+from tests.e2e.conftest import Start
 from tests.knative import Pod
 from tests.support import until
 from tests.system import ROOT, System
@@ -105,6 +106,27 @@ async def test_the_answer_of_the_timeline_is_waited_for_through_sigterm(
         system.add("timeline-1", ["functions", "timeline"])
         assert json.loads((await asking).data)["seq"] == 2
         assert await stopping == 0
+
+
+async def test_messages_on_both_stacks(
+    both_stacks: Start, tmp_path: Path, http: aiohttp.ClientSession
+) -> None:
+    async with (
+        both_stacks() as system,
+        await system.user("ann") as ann,
+        await system.user("ben") as ben,
+    ):
+        pod = Pod("send", 1, system.env, tmp_path / "pod.log")
+        await pod.ready(http)
+        # The first records open the log.
+        messages = [SendMessage(f"m{i}", "hello", receiver_id=ben.user_id) for i in range(20)]
+        replies = await asyncio.gather(
+            *(post(pod, ann.user_id, "message.send", message) for message in messages)
+        )
+        assert sorted(json.loads(reply.data)["seq"] for reply in replies) == list(range(1, 21))
+        again = await post(pod, ann.user_id, "message.send", messages[0])
+        assert json.loads(again.data) == json.loads(replies[0].data)
+        assert await pod.stop() == 0
 
 
 async def appended(system: System, count: int) -> None:

@@ -171,15 +171,19 @@ ANSWERS = ("_INBOX.e.random.1", "_INBOX.u.7.x")
 EVENTS = ("im.v1.user.7", "im.v1.group.7", "im.v1.evt.message.stored", *ANSWERS)
 MAY_PUBLISH = {
     "edge": ("im.v1.cmd.0.auth.login", "im.v1.cmd.7.message.send"),
-    "functions": (*EVENTS, "im.log.requests.0"),
-    "timeline": (*EVENTS, "$JS.API.CONSUMER.CREATE.IM_REQUESTS.x"),
+    "functions": (
+        *(*EVENTS, "im.log.requests.0"),
+        *("$JS.API.CONSUMER.CREATE.IM_EVT.x", "$JS.API.CONSUMER.MSG.NEXT.IM_EVT.x"),
+        "$JS.ACK.IM_EVT.x.1.1.1.1.0",
+    ),
+    "timeline": (*EVENTS, "_INBOX.c.random.1", "$JS.API.CONSUMER.CREATE.IM_REQUESTS.x"),
     "migrations": ("$JS.API.STREAM.CREATE.IM_REQUESTS",),
     "monitor": ("$SRV.PING.send",),
     "integrator": ("im.v1.cmd.42.message.send",),
 }
 MAY_SUBSCRIBE = {
     "edge": ("im.v1.user.7", "im.v1.group.7", "_INBOX.e.random.*"),
-    "functions": ("$SRV.PING", "$SRV.PING.send", "_INBOX.f.x.*"),
+    "functions": ("$SRV.PING", "$SRV.PING.send", "_INBOX.f.x.*", "_INBOX.c.random.*"),
     "timeline": ("$SRV.PING", "$SRV.PING.timeline", "_INBOX.f.x.*"),
     "migrations": ("_INBOX.f.x.*",),
     "monitor": ("_INBOX.u.0.x",),
