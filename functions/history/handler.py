@@ -23,7 +23,7 @@ class PageReader(Protocol):
     """Reads pages by `seq`; see `pages.Pages`."""
 
     async def newest(self, user_id: int, conversation_id: str, bounds: Bounds) -> tuple[View, Page]:
-        """A member's view, and the page that the bounds mean by it. Raises: Forbidden, Unavailable."""
+        """A member's view, and the page that the bounds mean by it. Raises: Forbidden, NotMember, Unavailable."""
 
     async def after(self, conversation_id: str, bounds: Bounds, view: View) -> Page:
         """The page that the bounds mean in a conversation whose view is known. Raises: Unavailable."""

@@ -143,7 +143,7 @@ async def clear(cmd: ClearConversation, ctx: Context[HasDeps]) -> Outcome[Conver
 
 
 async def _stored(ctx: Context[HasDeps], conversation_id: str) -> Entry:
-    """The stored entry; of a conversation begun a moment ago, when it is there. Raises: Forbidden."""
+    """The stored entry; of a conversation begun a moment ago, when it is there. Raises: Forbidden, NotMember."""
     deps = ctx.deps.listing
     loop = asyncio.get_running_loop()
     until = loop.time() + PATIENCE_S
@@ -153,7 +153,7 @@ async def _stored(ctx: Context[HasDeps], conversation_id: str) -> Entry:
             return found[0]
         fresh, _ = await deps.unstored.read(ctx.user_id, {})
         if conversation_id not in fresh or loop.time() > until:
-            raise not_mine()
+            raise not_mine(conversation_id)
         await asyncio.sleep(PAUSE_S)
 
 

@@ -73,7 +73,7 @@ class Pages:
         The cache may be ahead of the archive, since messages are cached before they are stored; where it is behind it
         has lost something, and only the archive's numbers count.
 
-        Raises: Forbidden if he is no member; Unavailable.
+        Raises: Forbidden or NotMember if it is not his; Unavailable.
         """
         in_cache = self._cache.read(conversation_id, bounds)
         in_archive = self._archive.view(user_id, conversation_id)

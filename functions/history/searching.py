@@ -68,7 +68,7 @@ async def search(cmd: SearchMessages, ctx: Context[HasDeps]) -> Outcome[FoundPag
     index = ctx.deps.searching.index
     mine = await index.mine(ctx.user_id, cmd.conversation_id)
     if cmd.conversation_id is not None and not mine and cmd.conversation_id.startswith("g_"):
-        raise not_mine()
+        raise not_mine(cmd.conversation_id)
     found: list[msgspec.Raw] = []
     size = 0
     for _ in range(MAX_SCANS if mine else 0):

@@ -4,7 +4,7 @@ from collections.abc import Awaitable
 from typing import NamedTuple, Protocol
 
 from functions.history.span import Bounds
-from shared.errors import AppError, Forbidden
+from shared.errors import AppError, Forbidden, NotMember
 from shared.ids import members_of_private
 
 
@@ -62,8 +62,10 @@ class Views(Protocol):
         """None if the user has no such conversation (yet). Raises: Unavailable."""
 
 
-def not_mine() -> AppError:
+def not_mine(conversation_id: str) -> AppError:
     """What he hears who asks for a conversation that is not his."""
+    if conversation_id.startswith("g_"):
+        return NotMember("you are not in this group", field="conversation_id")
     return Forbidden("not your conversation", field="conversation_id")
 
 
@@ -72,16 +74,16 @@ def check_private(user_id: int, conversation_id: str) -> None:
     if conversation_id.startswith("p_"):
         pair = members_of_private(conversation_id)
         if pair is None or user_id not in pair:
-            raise not_mine()
+            raise not_mine(conversation_id)
 
 
 def known(view: View | None, conversation_id: str) -> View:
     """The view of a member. A private conversation without a message has no row, and is its members' all the same.
 
-    Raises: Forbidden if it is a group and the user was never in it.
+    Raises: NotMember if it is a group and the user was never in it.
     """
     if view is None:
         if not conversation_id.startswith("p_"):
-            raise not_mine()
+            raise not_mine(conversation_id)
         return View(Head(), Mine())
     return view

@@ -33,7 +33,7 @@ from schemas.conversations import (
 from schemas.messages import GetHistory, Message, Position, Sync
 from shared import tables
 from shared.adapters.sql import open_engine
-from shared.errors import BadRequest, Forbidden, NotFound
+from shared.errors import AppError, BadRequest, Forbidden, NotFound, NotMember
 from shared.function import Context
 from shared.lookup import Messages
 from tests.archive import Acked, Archive
@@ -188,10 +188,15 @@ async def test_conversations_of_others_and_nothing_to_set(
 ) -> None:
     await archive.send("p_2_3", 2)
     await archive.send("p_1_2", 2)
-    for conversation_id in ("p_2_3", "p_1_7", "g_5"):
-        with pytest.raises(Forbidden):
+    refusals: tuple[tuple[str, type[AppError]], ...] = (
+        ("p_2_3", Forbidden),
+        ("p_1_7", Forbidden),
+        ("g_5", NotMember),
+    )
+    for conversation_id, refusal in refusals:
+        with pytest.raises(refusal):
             await update(UpdateConversation(conversation_id, pinned=True), ctx)
-        with pytest.raises(Forbidden):
+        with pytest.raises(refusal):
             await clear(ClearConversation(conversation_id), ctx)
     with pytest.raises(BadRequest):
         await update(UpdateConversation("p_1_2"), ctx)
@@ -258,7 +263,7 @@ async def test_many_changes_of_one_message_do_not_hide_the_next(
 async def test_a_member_of_a_group_sees_his_time_in_it(archive: Archive, ctx: Context[Any]) -> None:
     for _ in range(10):
         await archive.send("g_5", 2)
-    with pytest.raises(Forbidden):
+    with pytest.raises(NotMember):
         await history(GetHistory("g_5"), ctx)
     await archive.member(1, "g_5", from_seq=3, until_seq=7)
     for seq in (2, 5, 9):

@@ -14,7 +14,7 @@ from functions.history.pages import MAX_ANSWER, Pages, Stored, Window
 from functions.history.span import Bounds, span_of
 from functions.history.view import Head, Mine, View
 from schemas.messages import GetHistory, Position, ReadState, Sync
-from shared.errors import Forbidden, Unavailable
+from shared.errors import AppError, Forbidden, NotMember, Unavailable
 from shared.function import Context
 
 
@@ -240,9 +240,9 @@ async def test_a_page_of_long_messages_is_cut_to_one_answer() -> None:
     assert got == list(range(1, 101))
 
 
-@pytest.mark.parametrize("conversation_id", ["p_2_3", "g_1"])
-async def test_only_members_read(conversation_id: str) -> None:
-    with pytest.raises(Forbidden):
+@pytest.mark.parametrize(("conversation_id", "refusal"), [("p_2_3", Forbidden), ("g_1", NotMember)])
+async def test_only_members_read(conversation_id: str, refusal: type[AppError]) -> None:
+    with pytest.raises(refusal):
         await history(GetHistory(conversation_id), context(FakeArchive({}), FakeCache()))
 
 
@@ -301,3 +301,91 @@ async def test_a_device_with_more_conversations_than_it_may_name_gets_none_from_
         if cursor is None:
             break
     assert cursor is None
+
+
+@settings(max_examples=60)
+@given(
+    changes=st.lists(st.integers(1, 20), max_size=60),
+    limit=st.integers(1, 9),
+    after=st.integers(0, 20),
+)
+async def test_messages_and_changes_page_to_the_end(
+    changes: list[int], limit: int, after: int
+) -> None:
+    archive = FakeArchive({"p_1_2": 20})
+    for seq in changes:
+        archive.change("p_1_2", seq)
+    ctx = context(archive, FakeCache())
+    got: list[int] = []
+    newest: dict[int, int] = {}
+    seq, rev = after, 0
+    for _ in range(200):
+        asked = GetHistory("p_1_2", after_seq=seq, after_rev=rev, limit=limit)
+        page = (await history(asked, ctx)).reply
+        assert page is not None
+        assert page.upto_rev is not None
+        got += seqs(page.messages)
+        for change in map(msgspec.json.decode, page.changes):
+            assert change["rev"] > rev
+            newest[change["seq"]] = change["rev"]
+        seq, rev = got[-1] if got else seq, page.upto_rev
+        if not page.has_more:
+            break
+    assert got == list(range(after + 1, 21))
+    assert rev == len(changes)
+    assert newest == {s: r for r, s in enumerate(changes, 1)}
+
+
+async def test_a_cache_that_missed_a_change_is_not_believed() -> None:
+    archive, cache = FakeArchive({"p_1_2": 100}), FakeCache()
+    ctx = context(archive, cache)
+    await history(GetHistory("p_1_2"), ctx)
+    archive.change("p_1_2", 77)
+    page = (await history(GetHistory("p_1_2"), ctx)).reply
+    assert page is not None
+    assert [m["seq"] for m in map(msgspec.json.decode, page.messages) if m["rev"]] == [77]
+    assert cache.rev == 1, "and it is repaired"
+
+
+@pytest.mark.parametrize("limit", [1, 3, 50])
+async def test_what_is_cleared_or_too_old_is_not_there(limit: int) -> None:
+    archive, cache = FakeArchive({"p_1_2": 30}), FakeCache()
+    archive.mine["p_1_2"] = Mine(cleared_seq=12, from_seq=5)
+    for seq in (4, 12, 13, 30):
+        archive.change("p_1_2", seq)
+    ctx = context(archive, cache)
+    for _ in range(2):  # from the archive, then from the cache
+        forward: list[int] = []
+        backward: list[int] = []
+        while len(forward) < 18:
+            page = (
+                await history(
+                    GetHistory("p_1_2", after_seq=forward[-1] if forward else 0, limit=limit), ctx
+                )
+            ).reply
+            assert page is not None
+            forward += seqs(page.messages)
+            assert page.has_more is (len(forward) < 18)
+        while len(backward) < 18:
+            before = backward[0] if backward else None
+            page = (await history(GetHistory("p_1_2", before_seq=before, limit=limit), ctx)).reply
+            assert page is not None
+            backward = seqs(page.messages) + backward
+            assert page.has_more is (len(backward) < 18)
+        assert forward == backward == list(range(13, 31))
+    assert page is not None
+    assert page.first_seq == 13
+    changed = (await history(GetHistory("p_1_2", after_rev=0), ctx)).reply
+    assert changed is not None
+    assert seqs(changed.changes) == [13, 30]
+    assert changed.upto_rev == 4
+
+
+async def test_sync_tells_of_what_was_read_in_a_group() -> None:
+    archive = FakeArchive({"g_1_1": 3})
+    archive.mine["g_1_1"] = Mine(read_seq=2)
+    ctx = context(archive, FakeCache())
+    for known, expected in ((None, 0), (1, 1), (2, 0)):
+        page = (await sync(Sync([Position("g_1_1", 3, 0, known)]), ctx)).reply
+        assert page is not None
+        assert len(page.conversations) == expected
