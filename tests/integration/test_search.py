@@ -21,7 +21,7 @@ from schemas.search import ReportMessage, SearchMessages
 from shared import tables
 from shared.adapters.bulk import Inserter
 from shared.adapters.sql import open_engine
-from shared.errors import BadRequest, Forbidden, NotFound
+from shared.errors import BadRequest, Forbidden, NotFound, NotMember
 from shared.function import Context
 from shared.ids import month_of, now_ms, snowflake, snowflake_ms
 from shared.lookup import Messages
@@ -157,7 +157,7 @@ async def test_what_one_cleared_or_was_no_member_for_is_not_found(
         await store.put(GROUP, seq, f"word {seq}", sender_id=CAROL)
     assert await found(engine, "word") == ["word 4", "word 3"]
     assert await found(engine, "word", user_id=CAROL) == ["word 5", "word 4"]
-    with pytest.raises(Forbidden):
+    with pytest.raises(NotMember):
         await found(engine, "word", user_id=BOB, conversation_id=GROUP)
     with pytest.raises(Forbidden):
         await found(engine, "word", conversation_id=FOREIGN)
