@@ -26,6 +26,7 @@ from schemas.groups import (
     MuteMember,
     SetRole,
     TransferGroup,
+    UpdateGroup,
 )
 from schemas.messages import Changed, GetHistory, History, Message, PinMessage, RecallMessage
 from schemas.types import Empty
@@ -149,3 +150,47 @@ async def test_a_change_whose_process_was_killed_comes_through(system: System) -
         assert await left() == 0
         await engine.dispose()
         assert (await history(alice, gid)).count("group.joined") == 1
+
+
+async def test_the_calls_of_the_client(system: System) -> None:
+    names = ("alice", "bob", "carol", "eve")
+    alice, bob, carol, eve = [await system.user(name) for name in names]
+    async with alice, bob, carol, eve:
+        group = await alice.groups.create("dinner", [bob.user_id], join="approval", max_members=3)
+        gid = group.group_id
+        assert (await carol.groups.join(gid, "I am Carol")).status == "applied"
+        assert (await eve.groups.join(gid)).status == "applied"
+        waiting = [a async for a in alice.groups.applications(gid)]
+        assert [(a.user_id, a.greeting) for a in waiting] == [
+            (carol.user_id, "I am Carol"),
+            (eve.user_id, ""),
+        ]
+        await alice.groups.set_admin(gid, bob.user_id)
+        accepted = await bob.groups.decide(gid, carol.user_id, accept=True)
+        assert accepted.status == "accepted"
+        await refused("conflict", bob.groups.decide(gid, eve.user_id, accept=True))
+        assert (await bob.groups.decide(gid, eve.user_id, accept=False)).status == "rejected"
+        await carol.send(group=gid, text="thanks")
+        await carol.groups.set_nickname(gid, carol.user_id, "C")
+        members = {m.user_id: (m.role, m.nickname) async for m in carol.groups.members(gid)}
+        assert members == {
+            alice.user_id: (2, None),
+            bob.user_id: (1, None),
+            carol.user_id: (0, "C"),
+        }
+        await alice.groups.mute_all(gid)
+        await refused("muted", carol.send(group=gid, text="may I?"))
+        await bob.send(group=gid, text="I may")
+        assert (await alice.groups.mute_all(gid, on=False)).mute_all is False
+        await carol.send(group=gid, text="may I?")
+        renamed = await alice.groups.update(UpdateGroup(gid, name="lunch", max_members=4))
+        assert (renamed.name, renamed.max_members) == ("lunch", 4)
+        assert await alice.groups.invite(gid, [eve.user_id, bob.user_id]) == [eve.user_id]
+        assert [g.name async for g in eve.groups.mine()] == ["lunch"]
+        await alice.groups.kick(gid, eve.user_id)
+        await carol.groups.leave(gid)
+        await carol.groups.leave(gid)
+        await alice.groups.transfer(gid, bob.user_id)
+        await bob.groups.dissolve(gid)
+        assert [g async for g in alice.groups.mine()] == []
+        await refused("not_found", alice.groups.get(gid))

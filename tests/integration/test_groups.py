@@ -428,6 +428,20 @@ async def test_dissolve_against_joins(world: World) -> None:
     assert (await world.row(group_id))["member_count"] == 0
 
 
+async def test_ten_thousand_members(world: World) -> None:
+    await world.add_users(10_000)
+    group_id = await world.create(1, max_members=10_000)
+    for start in range(10, 10_010, 500):
+        users = list(range(start, min(start + 500, 10_009)))
+        assert (await world.call(1, "invite", id=group_id, user_ids=users))["user_ids"] == users
+    assert (await world.row(group_id))["member_count"] == 10_000
+    with pytest.raises(Conflict, match="full"):
+        await world.call(2, "join", id=group_id)
+    await world.call(1, "dissolve", id=group_id)
+    assert len(world.records[-1].left) == 10_000
+    assert await world.members(group_id) == {}
+
+
 # --- crashes in between
 
 

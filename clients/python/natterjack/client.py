@@ -37,6 +37,7 @@ from clients.python.natterjack.frames import (
     Reply,
     decode_reply,
 )
+from clients.python.natterjack.groups import GroupCalls
 from clients.python.natterjack.ids import uuid7
 from clients.python.natterjack.outgoing import message_of
 from clients.python.natterjack.positions import MemoryPositions, PositionStore, Progress
@@ -89,6 +90,8 @@ class Client:
     """One's own number, known as soon as the client is open."""
     api: Api
     """The HTTP calls, with this client's log-in."""
+    groups: GroupCalls
+    """All that one does in groups but write, for which `send` is there."""
 
     def __init__(
         self,
@@ -138,6 +141,7 @@ class Client:
             backoff=self._backoff,
         )
         self.api = Api(self._base_url, self._http, self._keeper)
+        self.groups = GroupCalls(self.request, self.api)
         self._tasks = [
             asyncio.create_task(self._stay_connected(), name="stay connected"),
             asyncio.create_task(self._catch_up(), name="catch up"),
