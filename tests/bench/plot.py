@@ -15,7 +15,8 @@ import msgspec
 from tests.bench.measure import ROAD, Report
 
 WIDTH, HEIGHT, LEFT, TOP, BOTTOM = 420, 300, 60, 40, 50
-LATENCIES = {"p50": "#4c78a8", "p99": "#e45756"}
+LATENCIES = {"p50": ("#4c78a8", 16), "p99": ("#e45756", -8)}
+"""Colour, and where the name stands below the end of the line."""
 PARTS = {
     "edge": "#4c78a8",
     "send": "#72b7b2",
@@ -71,12 +72,12 @@ def _latency(reports: Sequence[Report]) -> list[str]:
     for ms in (1, 10, 50, 100, 1000):
         lines.append(_line(LEFT, y(ms), WIDTH - 20, y(ms), "#e0e0e0"))
         lines.append(_text(LEFT - 6, y(ms) + 4, str(ms), "end"))
-    for name, colour in LATENCIES.items():
+    for name, (colour, below) in LATENCIES.items():
         at = [(x(r.per_s["acked"]), y(r.latency_ms["ack"][name])) for r in reports]
         path = " ".join(f"{a:.1f},{b:.1f}" for a, b in at)
         lines.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
         lines += [f'<circle cx="{a:.1f}" cy="{b:.1f}" r="3" fill="{colour}"/>' for a, b in at]
-        lines.append(_text(at[-1][0], at[-1][1] - 8, name.upper(), "end", colour))
+        lines.append(_text(at[-1][0], at[-1][1] + below, name.upper(), "end", colour))
     ticks = [(x(r.per_s["acked"]), f"{r.per_s['acked']:,.0f}") for r in reports]
     return lines + [_text(a, HEIGHT - BOTTOM + 16, label, "middle") for a, label in ticks]
 
