@@ -37,7 +37,7 @@ PARTS = {
     "edge": ("edge",),
     "send": ("functions", "send"),
     "timeline": ("functions", "timeline"),
-    "history": ("functions", "auth", "profile", "history", "groups"),
+    "history": ("functions", "auth", "profile", "history", "groups", "read"),
 }
 """Our own processes by name: what `python -m` runs."""
 

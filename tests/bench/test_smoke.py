@@ -67,6 +67,19 @@ async def test_bridge() -> None:
     assert bridge.table(report)
 
 
+@pytest.mark.slow
+async def test_syncs() -> None:
+    report = await _measure(Options(scenario="sync", pairs=5, seconds=60, messages=100, warm_up=0))
+    assert report.counts["reads"] == 100
+    assert report.counts["messages read"] == 5_000
+
+
+@pytest.mark.slow
+async def test_readers() -> None:
+    report = await _measure(Options(scenario="read", pairs=5, seconds=60, messages=100, warm_up=0))
+    assert report.counts["acked"] == report.counts["positions read"] == 100
+
+
 def test_quantiles_are_at_most_one_percent_too_high() -> None:
     histogram = Histogram()
     for milliseconds in range(1, 1001):

@@ -5,7 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clients.python.natterjack.timeline import WINDOW, Timeline
-from schemas.messages import Message
+from schemas.events import Edited, Pinned, Reacted, Recalled
+from schemas.messages import Message, Reaction
 
 CONVERSATION = "p_1_2"
 
@@ -126,3 +127,78 @@ def test_only_the_gap_is_asked_for() -> None:
     missing = timeline.missing
     assert missing is not None
     assert (missing.after_seq, missing.limit) == (10, 49)
+
+
+def recalled(seq: int, rev: int) -> Recalled:
+    return Recalled(CONVERSATION, str(seq), seq, rev, user_id=1, timestamp=2000)
+
+
+def test_pushed_changes_are_applied_in_order_and_gaps_are_asked_for() -> None:
+    timeline = Timeline(CONVERSATION)
+    for seq in (1, 2, 3):
+        timeline.add(message(seq))
+    timeline.release(9)
+    likes = [Reaction("👍", 1, [2])]
+    changes = [
+        Edited(CONVERSATION, "1", 1, 1, 1, content="new", mentions=["all"], edited_at=2000),
+        Reacted(CONVERSATION, "1", 1, 2, 2, emoji="👍", remove=False, reactions=likes),
+        Pinned(CONVERSATION, "1", 1, 3, 2, remove=False),
+    ]
+    for change in changes:
+        now = timeline.change(change)
+        assert now is not None
+        assert timeline.change(change) is None, "a double"
+    assert now is not None
+    assert (now.content, now.mentions, now.edited_at, now.pinned) == ("new", ["all"], 2000, True)
+    assert (now.reactions, now.rev, timeline.missing) == (likes, 3, None)
+    assert timeline.change(recalled(2, 5)) is None
+    assert timeline.missing is not None
+    assert timeline.missing.after_rev == 3
+    timeline.page([], [message(3, rev=4), message(2, rev=5)], 3, 5, 5)
+    assert timeline.missing is None
+    now = timeline.change(recalled(1, 6))
+    assert now is not None
+    assert (now.status, now.content, now.reactions, now.mentions, now.pinned) == (
+        1,
+        "",
+        [],
+        [],
+        False,
+    )
+
+
+def test_a_change_of_a_message_that_is_not_at_hand_is_asked_for() -> None:
+    timeline = Timeline(CONVERSATION, seq=500)
+    assert timeline.change(recalled(3, 1)) is None
+    assert timeline.missing is not None
+    assert timeline.missing.after_rev == 0
+
+
+def test_changes_that_do_not_fit_into_one_page() -> None:
+    timeline = Timeline(CONVERSATION, seq=5)
+    fresh = timeline.page([], [message(1, rev=1), message(2, rev=4)], 5, 9, upto_rev=4)
+    assert [m.rev for m in fresh] == [1, 4]
+    assert timeline.missing is not None
+    assert timeline.missing.after_rev == 4
+    timeline.page([], [message(3, rev=7)], 5, 9, upto_rev=9)  # the last ones are reads
+    assert timeline.missing is None
+
+
+def test_reads_count_in_private_conversations_only() -> None:
+    timeline = Timeline(CONVERSATION, seq=5)
+    assert timeline.read(2, 3, rev=1)
+    assert not timeline.read(2, 2, rev=2)
+    assert (timeline.rev, timeline.missing) == (2, None)
+    assert timeline.read(2, 5, rev=None)
+    group = Timeline("g_1", seq=5)
+    assert group.read(1, 3, rev=1)
+    assert group.missing is not None, "of a change that was not seen"
+
+
+def test_what_was_cleared_is_not_waited_for() -> None:
+    timeline = Timeline(CONVERSATION, seq=2)
+    timeline.add(message(5))
+    timeline.add(message(9))
+    timeline.page([message(8)], [], 9, 0, None, first_seq=8)
+    assert [m.seq for m in timeline.release(9)] == [8, 9]
+    assert timeline.missing is None
