@@ -16,6 +16,7 @@ import pytest
 
 from functions.timeline import core, owned, shell
 from functions.timeline.core import prepare
+from functions.timeline.hot import Hot
 from functions.timeline.outbox import Outbox
 from functions.timeline.pending import Pending
 from functions.timeline.publish import Publisher
@@ -36,7 +37,7 @@ from functions.timeline.state import (
     Row,
     State,
 )
-from functions.timeline.store import FencedError, Loaded, Referred, StoreAwayError
+from functions.timeline.store import FencedError, Loaded, Referred, Store, StoreAwayError
 from schemas.records import (
     AnyRequest,
     DeliveredRequested,
@@ -188,13 +189,15 @@ class World:
         self.log = ShakyLog(self.chance, lambda: self.clock)
         self.bus = MemoryBus()
         self.store = store(self.chance)
+        self.works_on: Store = self.store
+        self.hot: Hot = NoCache(self.chance)
         self.answers: dict[str, set[bytes]] = {}
         self.pushed: set[bytes] = set()
         self.too_early: list[str] = []
         self.bus.listen("_INBOX.e.>", self._answered)
         self.bus.listen("im.v1.user.*", self._pushed)
         self._asked = 0
-        self._seen: list[str] = ["77"]
+        self._seen: list[tuple[str, str]] = [("77", "p_1_2")]
         self.poison = 0
 
     def append(self) -> None:
@@ -206,13 +209,19 @@ class World:
             self.poison += 1
             self.log.put(REQUESTS, self.chance.randrange(PARTITIONS), b"nonsense")
             return
-        sender, receiver = self.chance.choice([(1, 2), (2, 1), (1, 3), (4, 5)])
-        low, high = sorted((sender, receiver))
         self._asked += 1
+        if self.chance.random() < 0.5:
+            msg_id, conversation_id = self.chance.choice(self._seen[-6:])
+            request: AnyRequest = self._change(msg_id)
+            if self.chance.random() < 0.1:
+                conversation_id = "p_1_2"
+        else:
+            request = self._message()
+            conversation_id = self.chance.choice(["p_1_2", "p_1_2", "p_1_3", "p_4_5"])
         request = msgspec.structs.replace(
-            self._change() if self.chance.random() < 0.5 else self._message(),
-            conversation_id=f"p_{low}_{high}",
-            user_id=sender,
+            request,
+            conversation_id=conversation_id,
+            user_id=int(self.chance.choice(conversation_id.split("_")[1:])),
             reply=f"_INBOX.e.{'x' * 22}.{self._asked}",
         )
         self.log.append(REQUESTS, request.conversation_id, msgspec.json.encode(request))
@@ -226,9 +235,8 @@ class World:
             mentions=[1, "all"] if self.chance.random() < 0.2 else [],
         )
 
-    def _change(self) -> AnyRequest:
+    def _change(self, msg_id: str) -> AnyRequest:
         chance = self.chance
-        msg_id = chance.choice(self._seen[-6:])
         remove = chance.random() < 0.4
         seq = chance.randrange(30)
         choices: list[Callable[[], AnyRequest]] = [
@@ -260,7 +268,7 @@ class World:
     def start(self, at: Callable[[str], None] = lambda _: None) -> "asyncio.Task[None]":
         """A timeline with tiny caches. `self.last` is the newest one."""
         self.last = Timeline(
-            self.store, NoCache(self.chance), self.bus, self.log,
+            self.works_on, self.hot, self.bus, self.log,
             at=at, commit_s=0.0, max_conversations=PARTITIONS, max_answers=PARTITIONS,
         )  # fmt: skip
         reader = self.log.reader(REQUESTS, self.last)
@@ -276,10 +284,12 @@ class World:
             owners = {task for task in owners if not task.done()}
             if len(owners) < 3 and self.chance.random() < 0.2:
                 owners.add(self.owner())
-            for _ in range(self.chance.randrange(6)):
-                await asyncio.sleep(0)
-        for task in owners:
-            task.cancel()
+            await self.pause()
+        left = owners
+        while left:
+            for task in left:
+                task.cancel()  # again and again: `wait_for` of Python 3.11 can swallow one
+            _, left = await asyncio.wait(left, timeout=1)
         await asyncio.gather(*owners, *crashed, return_exceptions=True)
         task = self.start()
         while self._behind():
@@ -288,6 +298,11 @@ class World:
                 await task
         await self.last.stop()
         await task
+
+    async def pause(self) -> None:
+        """Between two records."""
+        for _ in range(self.chance.randrange(6)):
+            await asyncio.sleep(0)
 
     def _behind(self) -> bool:
         newest = {r.partition: r.offset + 1 for r in self.log.records(REQUESTS)}
@@ -394,7 +409,7 @@ class World:
     def _pushed(self, _subject: str, _reply: str, payload: bytes, _headers: bytes) -> None:
         frame = json.loads(payload)
         if frame["type"] == "message":
-            self._seen.append(frame["data"]["msg_id"])
+            self._seen.append((frame["data"]["msg_id"], frame["data"]["conversation_id"]))
         if frame["type"] != "head":
             self.pushed.add(payload)
 

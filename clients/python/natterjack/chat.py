@@ -5,6 +5,7 @@ Lines from standard input are sent, also when it is a pipe; at its end the progr
 
 import argparse
 import asyncio
+import contextlib
 import os
 import sys
 import threading
@@ -17,6 +18,8 @@ from clients.python.natterjack.api import Api
 from clients.python.natterjack.auth import Credentials, Keeper
 from clients.python.natterjack.backoff import Backoff
 from clients.python.natterjack.chat_account import AccountFiles, GiveUp, default_url, log_in
+from clients.python.natterjack.chat_changes import HELP as CHANGES_HELP
+from clients.python.natterjack.chat_changes import Changes, reactions_of
 from clients.python.natterjack.chat_list import HELP as LIST_HELP
 from clients.python.natterjack.chat_list import ConversationList
 from clients.python.natterjack.client import Client
@@ -40,7 +43,7 @@ from schemas.messages import GetHistory, History, Message
 from schemas.users import GetMe, GetUser, Me, SearchUsers, User, Users
 
 HELP = "/peer NAME talks to somebody · /history [N] shows the last messages · /quit leaves"
-MORE_HELP = f"{HELP}\n{LIST_HELP}"
+MORE_HELP = f"{HELP}\n{LIST_HELP}\n{CHANGES_HELP}"
 
 
 class Chat:
@@ -53,6 +56,9 @@ class Chat:
         self._sent: set[str] = set()
         self._shown: dict[str, int] = {}
         self._list = ConversationList(im, say, self._name)
+        self._changes = Changes(im)
+        self._seen: dict[str, int] = {}
+        self._something_seen = asyncio.Event()
         self._outgoing: asyncio.Queue[tuple[User, str]] = asyncio.Queue()
         self.peer: User | None = None
 
@@ -65,7 +71,8 @@ class Chat:
         listening = asyncio.create_task(self._listen())
         typing = asyncio.create_task(self._type())
         sending = asyncio.create_task(self._send())
-        tasks = (listening, typing, sending)
+        reading = asyncio.create_task(self._read())
+        tasks = (listening, typing, sending, reading)
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
@@ -88,9 +95,7 @@ class Chat:
                 elif word == "/list":
                     await self._list.show()
                 elif word.startswith("/"):
-                    if self.peer is None or not await self._list.change(
-                        self._conversation(self.peer), word, rest.strip()
-                    ):
+                    if not await self._carry_out(word, rest.strip()):
                         say(MORE_HELP)
                 elif word and self.peer is None:
                     await self._pick(line.strip())
@@ -100,6 +105,25 @@ class Chat:
                 say(f"! {error}")
         await self._outgoing.join()
 
+    async def _carry_out(self, word: str, rest: str) -> bool:
+        """A command about the conversation on the screen; False if it is none. Raises: ApiError."""
+        if self.peer is None:
+            return False
+        conversation = self._conversation(self.peer)
+        return await self._list.change(conversation, word, rest) or await self._changes.change(
+            conversation, word, rest
+        )
+
+    async def _read(self) -> None:
+        """Tells the server what was on the screen; what fails now, the next message makes up for."""
+        while True:
+            await self._something_seen.wait()
+            self._something_seen.clear()
+            seen, self._seen = self._seen, {}
+            for conversation, seq in seen.items():
+                with contextlib.suppress(ApiError):
+                    await self._im.read(conversation, seq)
+
     async def _send(self) -> None:
         """One after the other, so that lines keep their order."""
         while True:
@@ -108,6 +132,7 @@ class Chat:
             self._sent.add(client_msg_id)
             try:
                 ack = await self._im.send(peer=peer.user_id, text=text, client_msg_id=client_msg_id)
+                self._changes.sent(ack.conversation_id, ack.msg_id)
                 say(f"✓ {ack.seq}  {text}")
             except ApiError as error:
                 say(f"! not sent ({error}): {text}")
@@ -138,19 +163,18 @@ class Chat:
             self._sent.discard(message.client_msg_id)
         elif message.seq > self._shown.get(message.conversation_id, 0):
             await self._show(message)
-            if self.peer is not None and message.sender_id == self.peer.user_id:
-                await self._has_read(message.conversation_id, message.seq)
 
     async def _show(self, message: Message, prefix: str = "") -> None:
         clock = time.strftime("%H:%M", time.localtime(message.timestamp / 1000))
         text = "(recalled)" if message.status else printable(message.content)
-        say(f"{clock} {await self._name(message.sender_id)}: {prefix}{text}")
-
-    async def _has_read(self, conversation: str, seq: int) -> None:
-        try:
-            await self._im.read(conversation, seq)
-        except ApiError as error:
-            say(f"! not marked as read ({error})")
+        reactions = printable(reactions_of(message))
+        say(f"{clock} {await self._name(message.sender_id)}: {prefix}{text}{reactions}")
+        self._changes.saw(message)
+        peer = self.peer
+        if peer is not None and message.conversation_id == self._conversation(peer):
+            seen = self._seen.get(message.conversation_id, 0)
+            self._seen[message.conversation_id] = max(seen, message.seq)
+            self._something_seen.set()
 
     def _conversation(self, peer: User) -> str:
         return private_conversation(self._im.user_id, peer.user_id)
@@ -199,8 +223,6 @@ class Chat:
         for message in page.messages:
             await self._show(message)
             self._shown[conversation] = max(self._shown.get(conversation, 0), message.seq)
-        if page.messages:
-            await self._has_read(conversation, page.messages[-1].seq)
 
     async def _list_recent(self) -> None:
         if await self._list.show():

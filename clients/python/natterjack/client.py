@@ -52,16 +52,22 @@ from schemas.conversations import (
 )
 from schemas.events import Ready
 from schemas.messages import (
+    Changed,
+    ConfirmDelivery,
+    EditMessage,
     GetHistory,
     History,
     Mention,
     Message,
     MessageAck,
+    PinMessage,
+    ReactToMessage,
     ReadMessages,
     ReadPosition,
+    RecallMessage,
     SendMessage,
 )
-from schemas.types import Model
+from schemas.types import Empty, Model
 
 IN_FLIGHT = 32
 """Sends at once: half of what the server takes per connection, so that pulls have room."""
@@ -229,6 +235,30 @@ class Client:
             )
         )
 
+    async def recall(self, msg_id: str) -> Changed:
+        """Takes a message back, from everywhere. Asking again is safe, as for all changes. Raises: as `request`."""
+        return await self.request(RecallMessage(msg_id), Changed)
+
+    async def edit(self, msg_id: str, text: str, mentions: Sequence[Mention] = ()) -> Changed:
+        """Gives one's own message another content."""
+        return await self.request(EditMessage(msg_id, text, list(mentions)), Changed)
+
+    async def react(self, msg_id: str, emoji: str, *, remove: bool = False) -> Changed:
+        """Puts an emoji on a message, or takes one's own away."""
+        return await self.request(ReactToMessage(msg_id, emoji, remove), Changed)
+
+    async def pin(self, msg_id: str, *, remove: bool = False) -> Changed:
+        """Pins a message in its conversation for all members, or unpins it."""
+        return await self.request(PinMessage(msg_id, remove), Changed)
+
+    async def read(self, conversation_id: str, seq: int) -> ReadPosition:
+        """Says that one has read up to `seq`: all one's devices and the peer hear of it."""
+        return await self.request(ReadMessages(conversation_id, seq), ReadPosition)
+
+    async def delivered(self, conversation_id: str, seq: int) -> None:
+        """Says that this device has everything up to `seq`. One call for many messages is enough."""
+        await self.request(ConfirmDelivery(conversation_id, seq), Empty)
+
     async def request(self, command: Model, reply: type[Reply]) -> Reply:
         """Any command that may be repeated, over the WebSocket, until there is an answer.
 
@@ -296,10 +326,6 @@ class Client:
     async def clear(self, conversation_id: str, upto_seq: int | None = None) -> ConversationState:
         """Removes a conversation's messages for oneself: all there are, or those up to `upto_seq`."""
         return await self.request(ClearConversation(conversation_id, upto_seq), ConversationState)
-
-    async def read(self, conversation_id: str, seq: int) -> ReadPosition:
-        """Says that the user has read up to `seq`: his other devices hear of it, and so does a peer."""
-        return await self.request(ReadMessages(conversation_id, seq), ReadPosition)
 
     def _finish(self, error: Exception) -> None:
         """From now on nothing works any more, because of `error`; the first one stands."""
