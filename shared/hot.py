@@ -109,12 +109,8 @@ def fresh_key(user_id: int) -> str:
     return f"im:fresh:{user_id}"
 
 
-class HotEntry(NamedTuple):
-    """A message as it is now. `changed`: not only new, so that it replaces what is there."""
-
-    seq: int
-    changed: bool
-    json: bytes
+HotEntry = tuple[int, bool, bytes]
+"""A message as it is now: `seq`, whether it changed (else it is only new, and what is there stays), its JSON."""
 
 
 class Batch(NamedTuple):

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from itertools import islice
 from typing import Protocol
 
+import msgspec
 from redis.exceptions import RedisError
 
 from functions.timeline.state import Accepted, Changed, Effect
@@ -65,25 +66,31 @@ class RedisHot:
 
 def batches(effects: Iterable[Effect]) -> tuple[dict[str, Batch], list[tuple[int, str]]]:
     """What the cache is to hold by conversation, each message once and as it is at the end; and who has a new one."""
-    before: dict[str, int] = {}
-    after: dict[str, int] = {}
-    entries: dict[str, dict[int, HotEntry]] = {}
+    found: dict[str, _Collected] = {}
     fresh: list[tuple[int, str]] = []
     for effect in effects:
         if type(effect) is Accepted:
-            rev, conversation_id = effect.message_rev, effect.request.conversation_id
+            before = after = effect.message_rev
+            changed = False
             if effect.seq == 1 and effect.members is not None:
-                fresh += [(user_id, conversation_id) for user_id in effect.members]
-            entry = HotEntry(effect.seq, False, effect.message)
+                fresh += [(user_id, effect.request.conversation_id) for user_id in effect.members]
         elif type(effect) is Changed:
-            rev, conversation_id = effect.rev, effect.request.conversation_id
-            before.setdefault(conversation_id, effect.before)
-            entry = HotEntry(effect.seq, True, effect.message)
+            before, after = effect.before, effect.rev
+            changed = True
         else:
             continue
-        before.setdefault(conversation_id, rev)
-        after[conversation_id] = rev
-        entries.setdefault(conversation_id, {})[effect.seq] = entry
+        conversation_id = effect.request.conversation_id
+        collected = found.get(conversation_id)
+        if collected is None:
+            collected = found[conversation_id] = _Collected(before, after, {})
+        collected.after = after
+        collected.entries[effect.seq] = (effect.seq, changed, effect.message)
     return {
-        c: Batch(before[c], after[c], list(found.values())) for c, found in entries.items()
+        c: Batch(one.before, one.after, list(one.entries.values())) for c, one in found.items()
     }, fresh
+
+
+class _Collected(msgspec.Struct):
+    before: int
+    after: int
+    entries: dict[int, HotEntry]

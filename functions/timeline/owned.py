@@ -46,12 +46,13 @@ class Owned:
         _forget_oldest(state.answers, max_answers, stored)
         _forget_oldest(state.posts, max_answers, stored)
         _forget_oldest(state.positions, max_conversations, stored)
-        accepted = state.accepted
-        while accepted:
-            oldest = next(iter(accepted))
-            if accepted[oldest].offset >= stored:
+        gone = []
+        for msg_id, effect in state.accepted.items():  # oldest first
+            if effect.offset >= stored:
                 break
-            del accepted[oldest]
+            gone.append(msg_id)
+        for msg_id in gone:
+            del state.accepted[msg_id]
 
 
 async def load(store: Store, entries: Iterable[tuple[Owned, Entry]], counters: Counters) -> None:

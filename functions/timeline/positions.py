@@ -66,6 +66,8 @@ def delivered(
 def _position(state: State, entry: Entry, request: AnyRequest) -> Position | None:
     """Where the member stands; None: in SQL there is no such member of the group."""
     position = state.positions.get((request.user_id, request.conversation_id))
+    if position is not None and position.left:
+        return None
     # Members of a private conversation are in SQL with its first message, which may not be stored yet.
     return Position() if position is None and entry.members is not None else position
 

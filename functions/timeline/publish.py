@@ -37,12 +37,17 @@ class Publisher:
 
     def publish(self, effects: list[Effect]) -> None:
         """All but the acks that wait for the COMMIT. Never raises."""
-        delivered: dict[Place, Moved] = {}
         for effect in effects:
-            if type(effect) is Moved and not effect.read:
-                # Cumulative: only the last of a batch is worth a push.
-                delivered[effect.request.user_id, effect.request.conversation_id] = effect
-            self._try(effect)
+            try:
+                self._publish(effect)
+            except Unavailable:
+                self._counters.unsent += 1
+        # Cumulative: only the last of a batch is worth a push.
+        delivered: dict[Place, Moved] = {
+            (effect.request.user_id, effect.request.conversation_id): effect
+            for effect in effects
+            if type(effect) is Moved and not effect.read
+        }
         for effect in delivered.values():
             if effect.members is not None:
                 self._send(
@@ -67,12 +72,6 @@ class Publisher:
         headers = _headers("", None if members else members_version)
         for subject in _audience(conversation_id, members):
             self._bus.send(subject, push, headers=headers)
-
-    def _try(self, effect: Effect) -> None:
-        try:
-            self._publish(effect)
-        except Unavailable:
-            self._counters.unsent += 1
 
     def _send(self, subject: str, payload: bytes) -> None:
         try:

@@ -83,7 +83,9 @@ def system(
         position = Position(seq - 1, conversation.max_rev, seq - 1, entry.record.offset)
         state.positions[user_id, request.conversation_id] = position
     for user_id in request.left:
-        state.positions.pop((user_id, request.conversation_id), None)
+        # Until it is stored, SQL would still say that he is there.
+        gone = Position(offset=entry.record.offset, left=True)
+        state.positions[user_id, request.conversation_id] = gone
     return effect, progress
 
 
@@ -155,7 +157,7 @@ def digest_of(request: SendRequested | SystemRequested) -> bytes:
 
 def row_of(message: Message, msg_id: int) -> Row:
     """All columns of `message_<month>`, in order."""
-    ms = snowflake_ms(msg_id)
+    ms = message.timestamp
     extra = message.extra
     return (
         msg_id,

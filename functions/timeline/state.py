@@ -63,12 +63,15 @@ class Post(msgspec.Struct, frozen=True):
 
 
 class Position(msgspec.Struct, gc=False):
-    """How far a member has read a conversation and has it on a device. `offset`: as in Answer."""
+    """How far a member has read a conversation and has it on a device. `left`: he is none any more. `offset`: as in
+    Answer.
+    """
 
     read_seq: int = 0
     read_rev: int = 0
     delivered_seq: int = 0
     offset: int = -1
+    left: bool = False
 
 
 Place = tuple[int, str]

@@ -11,7 +11,7 @@ from functions.history.pages import Window
 from functions.history.span import Bounds, span_of
 from functions.history.tail import Tails
 from shared.adapters.redis import open_redis
-from shared.hot import KEPT, Batch, HotEntry, HotWriter
+from shared.hot import KEPT, Batch, HotWriter
 from tests.servers import RedisServer
 
 
@@ -28,7 +28,7 @@ def message(seq: int) -> bytes:
 
 
 async def put(client: redis.asyncio.Redis, seqs: Iterable[int], rev: int = 0) -> None:
-    entries = [HotEntry(seq, False, message(seq)) for seq in seqs]
+    entries = [(seq, False, message(seq)) for seq in seqs]
     await HotWriter(client).put({"p_1_2": Batch(rev, rev, entries)})
 
 
@@ -81,7 +81,7 @@ def counted(seq: int) -> bytes:
 
 
 async def test_what_is_not_stored_yet(client: redis.asyncio.Redis) -> None:
-    entries = [HotEntry(s, False, counted(s)) for s in range(1, 6)]
+    entries = [(s, False, counted(s)) for s in range(1, 6)]
     fresh_of = [(1, "p_1_2"), (2, "p_1_2")]
     await HotWriter(client).put({"p_1_2": Batch(0, 0, entries)}, fresh_of)
     fresh, tails = await Tails(client).read(1, {"p_1_2": 3, "p_1_9": 0})
@@ -107,7 +107,7 @@ async def held(client: redis.asyncio.Redis) -> tuple[int, list[bytes]]:
 
 
 def change(seq: int, before: int) -> Batch:
-    return Batch(before, before + 1, [HotEntry(seq, True, b"changed %d" % seq)])
+    return Batch(before, before + 1, [(seq, True, b"changed %d" % seq)])
 
 
 async def test_a_change_replaces_what_it_follows_on(client: redis.asyncio.Redis) -> None:
