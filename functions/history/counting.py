@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, Table, func, select, text
+from sqlalchemy import ColumnElement, Table, and_, func, or_, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared import tables
@@ -87,8 +87,11 @@ async def mentions(
         select(m.conversation_id, func.count(m.seq.distinct()))
         .join_from(mention, table, (c.conversation_id == m.conversation_id) & (c.seq == m.seq))
         .where(
-            m.user_id.in_((user_id, EVERYBODY)),
-            within(mention, parts),
+            # Twice, not `IN`: only so is every part a range of the primary key.
+            or_(
+                and_(m.user_id == user_id, within(mention, parts)),
+                and_(m.user_id == EVERYBODY, within(mention, parts)),
+            ),
             c.sender_id != user_id,
             c.status == 0,
             c.msg_type != 0,
