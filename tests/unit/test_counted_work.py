@@ -171,6 +171,34 @@ async def test_a_push_to_many_connections() -> None:
     inbox.close()
 
 
+async def test_a_group_event_to_many_members() -> None:
+    bus = MemoryBus()
+    inbox, stats = Inbox(bus), Stats()
+    common = Common(bus, Road(inbox, stats), Roster(), stats, TokenVerifier(SECRET))
+    GroupService(bus).put(5, *range(1, COUNT + 1))
+    transports = [FakeTransport() for _ in range(COUNT)]
+    for user_id, transport in enumerate(transports, 1):
+        Socket(common, transport).start(token(user_id))
+    await turns()
+    for transport in transports:
+        transport.written.clear()
+    (group,) = common.hub.groups
+    assert len(group.users) == COUNT
+    event = b'{"type":"message","data":{}}'
+    headers = pack_headers({"Im-Conn": "elsewhere", "Im-Members": "1"})
+
+    def push() -> None:
+        group("im.v1.group.5", "", event, headers)
+
+    assert calls_per(COUNT, push) <= 7
+    await turns()
+    wire = text_frame(event)
+    assert all(transport.written == [wire] for transport in transports)
+    assert len({id(transport.written[0]) for transport in transports}) == 1
+    common.close()
+    inbox.close()
+
+
 async def test_a_command_through_the_host_and_send() -> None:
     class OpenGate:
         async def private(self, _sender: int, _receiver: int) -> None:
