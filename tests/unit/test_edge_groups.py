@@ -14,8 +14,8 @@ from schemas.internal import Among, Membership
 from shared.bus import pack_headers
 from shared.function import frame
 
-USERS = range(1, 5)
-GROUPS = (1, 2)
+USERS = range(1, 4)
+GROUPS = (1,)
 
 
 class Connection:
@@ -286,7 +286,7 @@ class AgainstModel(RuleBasedStateMachine):
 
 TestAgainstModel = AgainstModel.TestCase
 TestAgainstModel.settings = settings(
-    max_examples=100, phases=[Phase.reuse, Phase.generate], stateful_step_count=40, deadline=None
+    max_examples=100, phases=[Phase.reuse, Phase.generate], stateful_step_count=60, deadline=None
 )
 
 
@@ -363,3 +363,87 @@ def test_what_names_no_version_is_for_those_who_are_members_now() -> None:
     for group in edge.subscribed.values():
         group("", "", event(1), b"")
     assert (numbers(one), numbers(new)) == ([1], [1])
+
+
+def in_group(edge: Edge, user_id: int) -> bool:
+    return any(group.id == 7 for group in edge.users[user_id].groups)
+
+
+def answer(edge: Edge, version: int, *members: int) -> None:
+    group, _ = edge.questions.pop()
+    edge.groups.answered(group, Among(version, list(members)))
+
+
+def test_the_newest_control_event_wins() -> None:
+    edge, _, _ = two_members()
+    edge.groups.left(edge.users[1], 7, 6)
+    edge.groups.joined(edge.users[1], 7, 5)
+    assert not in_group(edge, 1)
+    edge.groups.joined(edge.users[1], 7, 8)
+    edge.groups.left(edge.users[1], 7, 7)
+    assert in_group(edge, 1)
+    assert edge.questions == []
+
+
+def test_left_of_a_version_that_the_list_knows_is_asked_about() -> None:
+    edge, one, _ = two_members()
+    edge.groups.left(edge.users[1], 7, 2)
+    edge.publish(7, event(1), 3)
+    assert numbers(one) == []
+    answer(edge, 3, 1, 2)
+    assert numbers(one) == [1], "he was back before we came"
+
+
+def test_an_answer_does_not_undo_a_newer_control_event() -> None:
+    edge, one, _ = two_members()
+    edge.publish(7, event(1), 4)
+    edge.groups.left(edge.users[1], 7, 5)
+    answer(edge, 4, 1, 2)
+    assert numbers(one) == []
+    assert not in_group(edge, 1)
+
+
+def test_a_join_that_the_list_should_know_is_asked_about() -> None:
+    edge, _, _ = two_members()
+    new = edge.connect(9)
+    edge.groups.joined(edge.users[9], 7, 2)
+    assert not in_group(edge, 9)
+    edge.publish(7, event(1), 3)
+    answer(edge, 3, 1, 2, 9)
+    assert numbers(new) == [1]
+
+
+def test_a_snapshot_older_than_a_control_event() -> None:
+    edge, _, _ = two_members()
+    new = edge.connect(9)
+    edge.groups.left(edge.users[9], 7, 5)
+    edge.groups.read(edge.users[9], [Membership(7, 4)])
+    edge.publish(7, event(1), 3)
+    assert numbers(new) == []
+    other = edge.connect(8)
+    edge.groups.joined(edge.users[8], 7, 5)
+    edge.groups.read(edge.users[8], [])
+    edge.publish(7, event(2), 5)
+    answer(edge, 5, 1, 2, 8)
+    assert numbers(other) == [2], "he joined when it was on its way already"
+
+
+def test_a_snapshot_newer_than_the_list_is_asked_about() -> None:
+    edge, _, _ = two_members()
+    new = edge.connect(9)
+    edge.groups.read(edge.users[9], [Membership(7, 5)])
+    stale = GroupMembers(7, 4, left=[9])
+    edge.publish(7, frame(stale, stale.type), 4)
+    edge.publish(7, event(1), 5)
+    answer(edge, 5, 1, 2, 9)
+    assert numbers(new) == [1]
+
+
+def test_a_hole_in_the_changes_is_asked_about() -> None:
+    edge, one, two = two_members()
+    told = GroupMembers(7, 5, joined=[9])
+    edge.publish(7, frame(told, told.type), 5)
+    assert one.got == two.got == []
+    answer(edge, 5, 2)
+    assert [f["type"] for f in two.got] == ["group.members"]
+    assert one.got == []
