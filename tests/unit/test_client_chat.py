@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from aiohttp.test_utils import TestServer
 
-from clients.python.natterjack.chat import printable
 from clients.python.natterjack.chat_account import AccountFiles, default_url
+from clients.python.natterjack.text import printable
 from tests.unit.fake_server import FakeServer
 
 ROOT = Path(__file__).parents[2]

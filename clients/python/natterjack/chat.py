@@ -20,6 +20,8 @@ from clients.python.natterjack.backoff import Backoff
 from clients.python.natterjack.chat_account import AccountFiles, GiveUp, default_url, log_in
 from clients.python.natterjack.chat_changes import HELP as CHANGES_HELP
 from clients.python.natterjack.chat_changes import Changes, reactions_of
+from clients.python.natterjack.chat_groups import HELP as GROUPS_HELP
+from clients.python.natterjack.chat_groups import GroupRooms
 from clients.python.natterjack.chat_list import HELP as LIST_HELP
 from clients.python.natterjack.chat_list import ConversationList
 from clients.python.natterjack.client import Client
@@ -39,11 +41,12 @@ from clients.python.natterjack.events import (
 )
 from clients.python.natterjack.ids import private_conversation, uuid7
 from clients.python.natterjack.positions import FilePositions
+from clients.python.natterjack.text import printable
 from schemas.messages import GetHistory, History, Message
 from schemas.users import GetMe, GetUser, Me, SearchUsers, User, Users
 
 HELP = "/peer NAME talks to somebody · /history [N] shows the last messages · /quit leaves"
-MORE_HELP = f"{HELP}\n{LIST_HELP}\n{CHANGES_HELP}"
+MORE_HELP = f"{HELP}\n{LIST_HELP}\n{CHANGES_HELP}\n{GROUPS_HELP}"
 
 
 class Chat:
@@ -56,6 +59,7 @@ class Chat:
         self._sent: set[str] = set()
         self._shown: dict[str, int] = {}
         self._list = ConversationList(im, say, self._name)
+        self._groups = GroupRooms(im, say, self._name, self._find)
         self._changes = Changes(im)
         self._seen: dict[str, int] = {}
         self._something_seen = asyncio.Event()
@@ -95,8 +99,13 @@ class Chat:
                 elif word == "/list":
                     await self._list.show()
                 elif word.startswith("/"):
-                    if not await self._carry_out(word, rest.strip()):
+                    if not (
+                        await self._groups.carry_out(word, rest.strip())
+                        or await self._carry_out(word, rest.strip())
+                    ):
                         say(MORE_HELP)
+                elif word and self._groups.open is not None:
+                    await self._groups.write(line, self._sent)
                 elif word and self.peer is None:
                     await self._pick(line.strip())
                 elif word and self.peer is not None:
@@ -166,9 +175,12 @@ class Chat:
 
     async def _show(self, message: Message, prefix: str = "") -> None:
         clock = time.strftime("%H:%M", time.localtime(message.timestamp / 1000))
-        text = "(recalled)" if message.status else printable(message.content)
         reactions = printable(reactions_of(message))
-        say(f"{clock} {await self._name(message.sender_id)}: {prefix}{text}{reactions}")
+        line = await self._groups.shown(message, prefix)
+        if line is None:
+            text = "(recalled)" if message.status else printable(message.content)
+            line = f"{await self._name(message.sender_id)}: {prefix}{text}"
+        say(f"{clock} {line}{reactions}")
         self._changes.saw(message)
         peer = self.peer
         if peer is not None and message.conversation_id == self._conversation(peer):
@@ -196,7 +208,8 @@ class Chat:
             self._names[user_id] = printable(user.username)
         return self._names[user_id]
 
-    async def _pick(self, name: str) -> None:
+    async def _find(self, name: str) -> User:
+        """By his name. Raises: GiveUp, ApiError."""
         found = await self._im.api.call(SearchUsers(name), Users)
         same = [user for user in found.users if user.username.lower() == name.lower()]
         if not same:
@@ -204,8 +217,12 @@ class Chat:
             raise GiveUp(
                 f"there is no user {name}" + (f"; do you mean {others}?" if others else "")
             )
-        self.peer = same[0]
-        self._names[self.peer.user_id] = printable(self.peer.username)
+        self._names[same[0].user_id] = printable(same[0].username)
+        return same[0]
+
+    async def _pick(self, name: str) -> None:
+        self.peer = await self._find(name)
+        self._groups.open = None
         say(f"— talking to {self._names[self.peer.user_id]} —")
         await self._history(20)
         if (draft := await self._list.draft(self._conversation(self.peer))) is not None:
@@ -233,11 +250,6 @@ class Chat:
 def say(line: str) -> None:
     """One line on the terminal."""
     print(line, flush=True)
-
-
-def printable(text: str) -> str:
-    """Without control characters: what others write must not steer this terminal."""
-    return "".join(c if c.isprintable() else "�" for c in text.replace("\n", " ⏎ "))
 
 
 async def read_lines() -> AsyncIterator[str]:
