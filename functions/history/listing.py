@@ -182,7 +182,11 @@ async def _with_unstored(
     ]
     if not first or not (unseen := sorted(fresh - {e.place.conversation_id for e in stored})):
         return entries
-    elsewhere = {e.place.conversation_id for e in await deps.shelf.some(user_id, unseen)}
+    late = await deps.shelf.some(user_id, unseen)
+    elsewhere = {e.place.conversation_id for e in late}
+    # Stored since the page was read; what stands behind the page's end belongs to a later one.
+    entries += [e for e in late if not stored or e.place[1:] > stored[-1].place[1:]]
+    entries.sort(key=lambda e: e.place, reverse=True)
     begun = [c for c in unseen if c not in elsewhere and user_id in (members_of_private(c) or ())]
     _, tails = await deps.unstored.read(user_id, dict.fromkeys(begun, 0))
     new = [
