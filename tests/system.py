@@ -65,6 +65,7 @@ class System:
             "IM_LOG_PARTITIONS": "8",
             "IM_JWT_SECRET": SECRET,
             "IM_RATE_LIMITS": "off",
+            "IM_STRANGERS": "allow",  # most tests are not about friends
         }
 
     async def start(self, timelines: int = 1, **env: str) -> None:

@@ -71,6 +71,7 @@ async def measure(seconds: float) -> BridgeReport:
                 "IM_LOG_URL": "jetstream://",
                 "IM_LOG_PARTITIONS": "8",
                 "IM_JWT_SECRET": SECRET,
+                "IM_STRANGERS": "allow",
             }
             await _prepare(folder, env)
             with running(folder, env, "functions", NAME) as function:

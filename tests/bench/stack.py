@@ -130,6 +130,7 @@ async def running(
             "IM_LOG_PARTITIONS": str(partitions or PARTITIONS[kind]),
             "IM_JWT_SECRET": SECRET,
             "IM_RATE_LIMITS": "off",
+            "IM_STRANGERS": "allow",
         }
 
         def launch(name: str, *module: str) -> Process:

@@ -104,6 +104,7 @@ async def containers(
         "IM_DB_URL": await mariadb_server.new_database(),
         "IM_LOG_URL": "jetstream://",
         "IM_LOG_PARTITIONS": "8",
+        "IM_STRANGERS": "allow",
         "IM_JWT_SECRET_FILE": "/run/secrets/jwt_secret",
     }
     mark = random_token()[:8].strip("-_")

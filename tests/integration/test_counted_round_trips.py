@@ -57,6 +57,7 @@ async def road(
                 "IM_LOG_URL": "jetstream://",
                 "IM_LOG_PARTITIONS": "8",
                 "IM_RATE_LIMITS": "off",
+                "IM_STRANGERS": "allow",
             }
         )
         assert await prepare(settings) == []
