@@ -86,7 +86,7 @@ class SqlApplications:
                 if not pair.friends:
                     sides = await _befriend(connection, row, pair, now_ms)
             elif not (row.status == ACCEPTED and pair.friends):
-                raise Conflict(f"this application was {_state(row, now_ms)}", field="id")
+                raise Conflict(f"this application {_state(row, pair, now_ms)}", field="id")
             return await read_friend(connection, user_id, applicant), sides
 
         return await in_pair(self._engine, user_id, applicant, work, field="id")
@@ -102,7 +102,8 @@ class SqlApplications:
             if row.status == REJECTED:
                 return row.shown(now_ms), False
             if row.status_at(now_ms) != PENDING:
-                raise Conflict(f"this application was {_state(row, now_ms)}", field="id")
+                pair = await read_pair(connection, user_id, applicant)
+                raise Conflict(f"this application {_state(row, pair, now_ms)}", field="id")
             row = await applications.change(connection, row, status=REJECTED)
             return row.shown(now_ms), True
 
@@ -143,10 +144,13 @@ async def _befriend(
     )
 
 
-def _state(row: Row, now_ms: int) -> str:
-    """For a sentence that begins with `this application was`."""
+def _state(row: Row, pair: Pair, now_ms: int) -> str:
+    """For a sentence that begins with `this application`."""
     status = row.shown(now_ms).status
-    return "accepted, and the friendship has ended" if status == "accepted" else status
+    if status == "expired":
+        return "has expired"
+    ended = status == "accepted" and not pair.friends
+    return f"was {status}" + (", and the friendship has ended" if ended else "")
 
 
 def _no_such(application_id: int) -> NotFound:

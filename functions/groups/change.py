@@ -61,9 +61,15 @@ class Change:
         if self.me is None:
             raise NotMember(f"you are no member of group {self.id}", field="id")
         if not allowed(action, self.me.role, None if target is None else target.role):
-            whom = "" if target is None else f" to the group's {target.role.name.lower()}"
+            if action == "leave":
+                raise Forbidden(
+                    "the owner does not leave: hand the group over first, or dissolve it"
+                )
+            role, about = self.me.role.name.lower(), RIGHTS[action].about
+            if target is None:
+                raise Forbidden(f"as {role} you may not: {about}")
             raise Forbidden(
-                f"as {self.me.role.name.lower()} you may not {RIGHTS[action].about}{whom}"
+                f"as {role} you may not, where the {target.role.name.lower()} is concerned: {about}"
             )
         return self.me
 
