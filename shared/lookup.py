@@ -82,6 +82,20 @@ async def by_ids(connection: AsyncConnection, ids: Iterable[int]) -> dict[int, M
     return found
 
 
+async def time_of(connection: AsyncConnection, conversation_id: str, seq: int) -> int:
+    """When a message that is stored was sent, Unix ms."""
+    m = tables.conversation_month.c
+    months = (
+        select(m.month)
+        .where(m.conversation_id == conversation_id, m.first_seq <= seq)
+        .order_by(m.month.desc())
+        .limit(1)
+    )
+    c = tables.message_table((await connection.execute(months)).scalar_one()).c
+    query = select(c.id).where(c.conversation_id == conversation_id, c.seq == seq)
+    return snowflake_ms((await connection.execute(query)).scalar_one())
+
+
 def message_of(row: MessageRow) -> Message:
     """A row as everybody sees the message."""
     return Message(

@@ -6,13 +6,14 @@ from typing import Any
 from sqlalchemy import and_, case, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from functions.history.former import as_left
 from functions.history.receipts import Pin, Place, Reader, Readers
 from functions.history.store import encode
 from functions.history.view import Mine
 from schemas.conversations import Edit
 from shared import tables
 from shared.adapters.sql import reading, snapshot
-from shared.lookup import MessageRow, by_ids
+from shared.lookup import MessageRow, by_ids, time_of
 
 
 class SqlBook:
@@ -48,12 +49,15 @@ class SqlBook:
         readers = [Reader(row.user_id, bool(row.read)) for row in rows]
         return Readers(readers, int(has_read), delivered)  # MySQL sums to decimals
 
-    async def edits(self, msg_id: int) -> Sequence[Edit]:
+    async def edits(self, message: MessageRow, mine: Mine) -> Sequence[Edit]:
         """See `receipts.Book.edits`."""
         c = tables.message_edit.c
-        query = select(c.rev, c.content, c.edited_ms).where(c.msg_id == msg_id).order_by(c.rev)
+        query = select(c.rev, c.content, c.edited_ms).where(c.msg_id == message.id).order_by(c.rev)
         with reading():
             async with self._engine.connect() as connection:
+                if mine.until_seq is not None:
+                    left_ms = await time_of(connection, message.conversation_id, mine.until_seq)
+                    query = query.where(c.edited_ms < left_ms)
                 return [
                     Edit(row.rev, row.content, row.edited_ms)
                     for row in await connection.execute(query)
@@ -76,9 +80,11 @@ class SqlBook:
             rows: Sequence[Any] = (await connection.execute(query.limit(limit + 1))).all()
             page = rows[:limit]
             messages = await by_ids(connection, [row.msg_id for row in page])
+            rows = [r for r in page if r.msg_id in messages and mine.sees(messages[r.msg_id].seq)]
+            texts = [encode(messages[row.msg_id]) for row in rows]
+            if mine.until_seq is not None:
+                texts = await as_left(connection, conversation_id, mine.until_seq, texts)
         seen = [
-            Pin(encode(messages[row.msg_id]), row.user_id, row.pinned_ms)
-            for row in page
-            if row.msg_id in messages and mine.sees(messages[row.msg_id].seq)
+            Pin(text, row.user_id, row.pinned_ms) for row, text in zip(rows, texts, strict=True)
         ]
         return seen, (page[-1].pinned_ms, page[-1].msg_id) if len(rows) > limit else None

@@ -6,6 +6,7 @@ from typing import NamedTuple, Protocol
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from functions.history.former import as_left
 from functions.history.store import Key, SqlArchive, encode
 from functions.history.view import Mine
 from schemas.messages import ReadState
@@ -70,6 +71,10 @@ class SqlChanges:
                     row = messages.get(msg_id)
                     if row is not None and row.rev == at and mine.sees(row.seq):
                         message = encode(row)
+                        if mine.until_seq is not None:
+                            (message,) = await as_left(
+                                connection, conversation_id, mine.until_seq, [message]
+                            )
                         size += len(message)
                         if found and (size > MAX_BYTES or len(found) == limit):
                             return Changes(found, upto, rev)

@@ -1,10 +1,12 @@
 """The words of messages in SQL, as `search_index` has written them."""
 
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from functions.history.former import before_leaving
 from functions.history.view import Mine
 from shared import tables
 from shared.adapters.bulk import literals
@@ -53,6 +55,25 @@ class SqlIndex:
                 ids = [row[0] for row in found]
                 rows = await by_ids(connection, ids)
         return [rows[i] for i in ids if i in rows]
+
+    async def edited_late(
+        self, rows: Sequence[MessageRow], mine: Mapping[str, Mine]
+    ) -> AbstractSet[int]:
+        """See `searching.Index.edited_late`."""
+        by_group: dict[str, list[int]] = {}
+        for row in rows:
+            if row.edited_ms is not None and mine[row.conversation_id].until_seq is not None:
+                by_group.setdefault(row.conversation_id, []).append(row.id)
+        late: set[int] = set()
+        if by_group:
+            with reading():
+                async with self._engine.connect() as connection:
+                    for conversation_id, ids in by_group.items():
+                        until = mine[conversation_id].until_seq or 0
+                        late |= (
+                            await before_leaving(connection, conversation_id, until, ids)
+                        ).keys()
+        return late
 
 
 def _candidates(

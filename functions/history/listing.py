@@ -136,7 +136,7 @@ async def clear(cmd: ClearConversation, ctx: Context[HasDeps]) -> Outcome[Conver
     deps = ctx.deps.listing
     await _stored(ctx, cmd.conversation_id)
     (entry,) = await _entries(ctx, cmd.conversation_id)
-    newest = entry.head.seq
+    newest = entry.mine.upto(entry.head.seq)
     upto = newest if cmd.upto_seq is None else min(cmd.upto_seq, newest)
     await deps.shelf.clear(ctx.user_id, cmd.conversation_id, upto)
     return await _changed(ctx, cmd.conversation_id)

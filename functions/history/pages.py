@@ -54,6 +54,11 @@ class Archive(Protocol):
     async def read(self, conversation_id: str, first: int, last: int) -> Stored:
         """Messages between two `seq`, both included. Raises: Unavailable."""
 
+    async def as_left(
+        self, conversation_id: str, until_seq: int, messages: Sequence[bytes]
+    ) -> list[bytes]:
+        """Messages of the archive as they were when the message `until_seq` came. Raises: Unavailable."""
+
 
 class Pages:
     """Reads pages by `seq`; fewer messages than asked for if they would be too large for one answer.
@@ -83,13 +88,27 @@ class Pages:
         narrow = mine.narrow(bounds)
         if narrow != bounds:
             window = await self._cache.read(conversation_id, narrow)
-        return view, await self._page(conversation_id, narrow, view, window, stored.seq)
+        return view, await self._seen(conversation_id, narrow, view, window, stored.seq)
 
     async def after(self, conversation_id: str, bounds: Bounds, view: View) -> Page:
         """The page that the bounds mean in a conversation whose view is known. Raises: Unavailable."""
         bounds = view.mine.narrow(bounds)
         window = await self._cache.read(conversation_id, bounds)
-        return await self._page(conversation_id, bounds, view, window, view.head.seq)
+        return await self._seen(conversation_id, bounds, view, window, view.head.seq)
+
+    async def _seen(
+        self, conversation_id: str, bounds: Bounds, view: View, window: Window, stored: int
+    ) -> Page:
+        """The page as the member sees it: after he has left, as it was then."""
+        until = view.mine.until_seq
+        if until is None:
+            return await self._page(conversation_id, bounds, view, window, stored)
+        # Without the cache, which may hold an edit of which the archive does not know yet what was before.
+        page = await self._page(conversation_id, bounds, view, Window(window.newest, ()), stored)
+        messages = await self._archive.as_left(conversation_id, until, page.messages)
+        if messages == page.messages:
+            return page
+        return _cut(list(enumerate(messages, page.span.first)), page.span.newest_first)
 
     async def _page(
         self, conversation_id: str, bounds: Bounds, view: View, window: Window, stored: int

@@ -53,8 +53,8 @@ class Book(Protocol):
     async def readers(self, message: MessageRow, after: int, limit: int) -> Readers:
         """Members but its sender, by user, after one."""
 
-    async def edits(self, msg_id: int) -> Sequence[Edit]:
-        """Its earlier contents, oldest first."""
+    async def edits(self, message: MessageRow, mine: Mine) -> Sequence[Edit]:
+        """Its earlier contents, oldest first; for one who has left, as far as it was edited before."""
 
     async def pins(
         self, conversation_id: str, mine: Mine, after: Place | None, limit: int
@@ -95,7 +95,7 @@ class PinsPage(Model):
 async def receipts(cmd: ListReceipts, ctx: Context[HasDeps]) -> Outcome[Receipts]:
     """Who has read a message, and whose devices have it."""
     after = _number(cmd.cursor)
-    message = await seen(ctx.deps.receipts, ctx.user_id, cmd.msg_id)
+    message, _ = await seen(ctx.deps.receipts, ctx.user_id, cmd.msg_id)
     readers = await ctx.deps.receipts.book.readers(message, after, cmd.limit + 1)
     page = readers.page[: cmd.limit]
     return Outcome(
@@ -111,8 +111,8 @@ async def receipts(cmd: ListReceipts, ctx: Context[HasDeps]) -> Outcome[Receipts
 
 async def edits(cmd: ListEdits, ctx: Context[HasDeps]) -> Outcome[Edits]:
     """What a message was before it was edited; of a recalled one nothing is left."""
-    message = await seen(ctx.deps.receipts, ctx.user_id, cmd.msg_id)
-    return Outcome(Edits(list(await ctx.deps.receipts.book.edits(message.id))))
+    message, mine = await seen(ctx.deps.receipts, ctx.user_id, cmd.msg_id)
+    return Outcome(Edits(list(await ctx.deps.receipts.book.edits(message, mine))))
 
 
 async def pins(cmd: ListPins, ctx: Context[HasDeps]) -> Outcome[PinsPage]:
@@ -131,8 +131,8 @@ async def pins(cmd: ListPins, ctx: Context[HasDeps]) -> Outcome[PinsPage]:
     )
 
 
-async def seen(deps: Deps, user_id: int, msg_id: str) -> MessageRow:
-    """The message, if it is there for the asker. Raises: NotFound."""
+async def seen(deps: Deps, user_id: int, msg_id: str) -> tuple[MessageRow, Mine]:
+    """The message and what the asker sees of its conversation, if it is there for him. Raises: NotFound."""
     message = await deps.messages.find(msg_id)
     missing = NotFound(f"no message {msg_id}", field="msg_id")
     if message is None:
@@ -149,7 +149,7 @@ async def seen(deps: Deps, user_id: int, msg_id: str) -> MessageRow:
         raise
     if not view.mine.sees(message.seq):
         raise missing
-    return message
+    return message, view.mine
 
 
 def _number(cursor: str | None) -> int:

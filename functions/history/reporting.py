@@ -43,7 +43,7 @@ class HasDeps(receipts.HasDeps, Protocol):
 
 async def report(cmd: ReportMessage, ctx: Context[HasDeps]) -> Outcome[Empty]:
     """Only what one sees oneself can be reported."""
-    message = await receipts.seen(ctx.deps.receipts, ctx.user_id, cmd.msg_id)
+    message, _ = await receipts.seen(ctx.deps.receipts, ctx.user_id, cmd.msg_id)
     await ctx.deps.reporting.reports.add(message, ctx.user_id, cmd.reason, ctx.at)
     return Outcome(Empty())
 

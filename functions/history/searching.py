@@ -1,6 +1,7 @@
 """`message.search`: the index names candidates, the messages themselves decide."""
 
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Protocol
 
 import msgspec
@@ -35,6 +36,11 @@ class Index(Protocol):
 
         Raises: Unavailable.
         """
+
+    async def edited_late(
+        self, rows: Sequence[MessageRow], mine: Mapping[str, Mine]
+    ) -> AbstractSet[int]:
+        """Ids of those that were edited after the user had left their group. Raises: Unavailable."""
 
 
 class Deps(msgspec.Struct, frozen=True):
@@ -73,8 +79,9 @@ async def search(cmd: SearchMessages, ctx: Context[HasDeps]) -> Outcome[FoundPag
     size = 0
     for _ in range(MAX_SCANS if mine else 0):
         rows = await index.candidates(list(mine), terms, before, SCAN)
+        late = await index.edited_late(rows, mine)
         for row in rows:
-            if _is_found(row, mine, terms):
+            if row.id not in late and _is_found(row, mine, terms):
                 message = encode(row)
                 size += len(message)
                 if len(found) == cmd.limit or (found and size > MAX_ANSWER):

@@ -93,8 +93,10 @@ class SqlShelf:
             if not entries:
                 return []
             unread = [
-                Part(c, max(e.mine.read_seq, e.mine.low) + 1, e.mine.upto(e.head.seq))
+                Part(c, max(e.mine.read_seq, e.mine.low) + 1, e.head.seq)
                 for c, e in entries.items()
+                if e.mine.until_seq
+                is None  # who has left has nothing to read any more, nor can say that he has
             ]
             numbers: dict[str, list[int]] = {c: [0, 0] for c in entries}
             for month, parts in (await counting.by_month(connection, unread)).items():

@@ -7,6 +7,7 @@ import msgspec
 from sqlalchemy import Row, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from functions.history.former import EDITED, as_left
 from functions.history.pages import Stored
 from functions.history.view import Head, Mine, View
 from shared import tables
@@ -84,6 +85,16 @@ class SqlArchive:
                 )
                 found += [(row.seq, encode(row)) for row in rows]
         return Stored(found, months[0].message_rev if months else 0)
+
+    async def as_left(
+        self, conversation_id: str, until_seq: int, messages: Sequence[bytes]
+    ) -> list[bytes]:
+        """See `pages.Archive.as_left`."""
+        if not any(EDITED in message for message in messages):
+            return list(messages)
+        with reading():
+            async with self._engine.connect() as connection:
+                return await as_left(connection, conversation_id, until_seq, messages)
 
     async def of_user(
         self, user_id: int, after: str, upto: str | None, limit: int

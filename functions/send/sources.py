@@ -12,7 +12,7 @@ from shared import tables
 from shared.adapters.sql import reading
 from shared.errors import BadRequest, NotFound
 from shared.ids import members_of_private, snowflake_ms
-from shared.lookup import MessageRow, Messages
+from shared.lookup import MessageRow, Messages, time_of
 
 RECALLED = 1
 
@@ -57,6 +57,14 @@ class SqlSources:
         with reading():
             async with self._engine.connect() as connection:
                 mine: Any = (await connection.execute(query)).first()
+                if (
+                    mine is not None
+                    and mine.until_seq is not None
+                    and row.edited_ms is not None
+                    and await time_of(connection, row.conversation_id, mine.until_seq)
+                    <= row.edited_ms
+                ):
+                    return False  # what it says now is not for one who had left before
         if mine is None:
             return False
         upto = row.seq if mine.until_seq is None else mine.until_seq

@@ -59,6 +59,11 @@ class FakeArchive:
             self.head(conversation_id).message_rev,
         )
 
+    async def as_left(
+        self, _conversation_id: str, _until_seq: int, messages: Sequence[bytes]
+    ) -> list[bytes]:
+        return list(messages)  # nothing here is edited
+
     async def of_user(
         self, user_id: int, after: str, upto: str | None, limit: int
     ) -> Sequence[tuple[str, View]]:
