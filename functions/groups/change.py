@@ -69,7 +69,7 @@ class Change:
             if target is None:
                 raise Forbidden(f"as {role} you may not: {about}")
             raise Forbidden(
-                f"as {role} you may not, where the {target.role.name.lower()} is concerned: {about}"
+                f"as {role} you may not do this to the {target.role.name.lower()}: {about}"
             )
         return self.me
 
