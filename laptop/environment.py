@@ -13,6 +13,11 @@ def main(root: Path, stamp: str) -> None:
     Two starts at the same time: the second waits for the first, and then finds nothing left to do.
     """
     target = root / ".venv"
+    if target.is_symlink():
+        # It belongs to whatever else uses it: making it anew would empty it under running programs.
+        raise OSError(
+            f"it is a link to {target.resolve()}, and does not fit this tree; remove the link"
+        )
     lock = root / "requirements" / "dev.txt"
     mark = target / "stamp"
     with lock.open() as guard:

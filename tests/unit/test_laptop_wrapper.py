@@ -63,6 +63,16 @@ def test_pip_s_reason_is_shown_and_the_next_start_begins_anew(tree: Path) -> Non
         assert "Traceback" not in result.stderr
 
 
+def test_an_environment_of_another_tree_is_left_alone(tree: Path) -> None:
+    others = program(tree.parent / "other" / "bin" / "python", "exit 1")
+    (tree / ".venv").symlink_to(tree.parent / "other")
+    result = run(tree, "dev", PYTHON=sys.executable)
+    assert result.returncode == 1
+    assert "cannot set up .venv: it is a link to" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert Path(others).exists()
+
+
 def test_a_warm_start_only_hands_over(tree: Path) -> None:
     task = 'echo "$@"; command -v task'
     program(tree / ".venv" / "bin" / "task", task)
