@@ -9,9 +9,11 @@ from aiohttp import web
 
 from edge import frames
 from edge.board import Board
+from edge.directory import Directory
 from edge.http import MAX_BODY, Handler, add_command_routes, bearer
 from edge.metrics import prometheus_text
 from edge.middleware import common_headers, cors, errors_as_json
+from edge.presence import Reporter
 from edge.road import Road
 from edge.roster import Roster
 from edge.socket import CLOSE_GRACE_S, Common
@@ -50,6 +52,7 @@ class Edge:
         self._stats = board.inherit(worker)
         self._bus: NatsBus | None = None
         self._inbox: Inbox | None = None
+        self._presence: Reporter | None = None
         self._common: Common | None = None
 
     def app(self) -> web.Application:
@@ -109,6 +112,8 @@ class Edge:
         for task in (connecting, posting):
             task.cancel()
         if self._bus is not None and self._inbox is not None and self._common is not None:
+            if self._presence is not None:
+                self._presence.close()
             self._common.close()
             self._inbox.close()
             await self._bus.close()
@@ -127,6 +132,7 @@ class Edge:
         road = Road(inbox, self._stats)
         self._bus, self._inbox = bus, inbox
         self._common = Common(bus, road, Roster(), self._stats, self.verifier)
+        self._presence = Reporter(Directory(road), self._common.arrivals, self._common.here)
         self._post()
 
     def _reconnected(self) -> None:

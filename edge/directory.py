@@ -1,4 +1,4 @@
-"""What the edge asks functions for itself: who is in which group, which sessions have ended.
+"""What the edge asks functions for itself: who is in which group, which sessions have ended; and what it reports.
 
 Many are asked about at a time. Questions go the way of all commands, as user 0, and are counted like them.
 """
@@ -10,7 +10,7 @@ from typing import TypeVar
 import msgspec
 
 from edge.road import Road, identity, new_trace_id
-from schemas.commands import AUTH_CHECK, GROUP_AMONG, GROUP_MEMBERSHIPS, Command
+from schemas.commands import AUTH_CHECK, GROUP_AMONG, GROUP_MEMBERSHIPS, PRESENCE_REPORT, Command
 from schemas.internal import (
     MOST_ASKED,
     Among,
@@ -22,6 +22,7 @@ from schemas.internal import (
     Memberships,
     SessionOf,
 )
+from schemas.presence import PresenceReported, ReportPresence
 from schemas.types import Model
 from shared import subjects
 
@@ -36,6 +37,7 @@ _NOBODY = identity(None)
 _encode = msgspec.json.encode
 _decode_memberships = msgspec.json.Decoder(Memberships).decode
 _decode_among = msgspec.json.Decoder(Among).decode
+_decode_reported = msgspec.json.Decoder(PresenceReported).decode
 _decode_ended = msgspec.json.Decoder(EndedSessions).decode
 
 
@@ -72,6 +74,16 @@ class Directory:
         """Which of at most MOST_ASKED sessions have ended."""
         body = await self._ask(AUTH_CHECK, CheckSessions(list(sessions)))
         return _decoded(_decode_ended, body).ended
+
+    async def report(self, report: ReportPresence) -> bool:
+        """Tells which connections are here. Returns whether this edge is known; otherwise all is to be told again."""
+        return _decoded(_decode_reported, await self._ask(PRESENCE_REPORT, report)).known
+
+    def farewell(self, report: ReportPresence) -> None:
+        """A report whose answer nobody waits for."""
+        self._road.ask(
+            PRESENCE_REPORT, subjects.NOBODY, _encode(report), _NOBODY, lambda _answer: None
+        )
 
     async def _ask(self, command: Command, question: Model) -> bytes:
         answer = await self._road.request(

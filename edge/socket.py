@@ -5,6 +5,7 @@ transport, and no task, queue, timer or HTTP parser; a received frame reaches th
 """
 
 import asyncio
+from collections.abc import Iterator
 from functools import partial
 
 from edge import frames
@@ -14,11 +15,13 @@ from edge.directory import Directory
 from edge.frames import text_frame
 from edge.hub import Hub
 from edge.outbox import Outbox
+from edge.presence import Arrivals
 from edge.road import Road, identity
 from edge.roster import HEARTBEAT_S, Roster
 from edge.session import Action, Ask, Close, LoggedIn, Session, Write
 from edge.stats import Stats
 from schemas.events import Ready
+from schemas.presence import Connection
 from shared.auth import TokenVerifier
 from shared.bus import Bus
 from shared.function import frame
@@ -33,7 +36,16 @@ CLOSE_GRACE_S = 5.0
 class Common:
     """What all sockets of a worker share."""
 
-    __slots__ = ("checks", "hub", "outbox", "road", "roster", "stats", "verifier")
+    __slots__ = (
+        "arrivals",
+        "checks",
+        "hub",
+        "outbox",
+        "road",
+        "roster",
+        "stats",
+        "verifier",
+    )
 
     def __init__(
         self, bus: Bus, road: Road, roster: Roster, stats: Stats, verifier: TokenVerifier
@@ -41,6 +53,7 @@ class Common:
         directory = Directory(road)
         self.hub = Hub(bus, directory)
         self.checks = SessionChecks(directory, self.hub)
+        self.arrivals = Arrivals()
         self.outbox = Outbox()
         self.road = road
         self.roster = roster
@@ -53,6 +66,10 @@ class Common:
         self.checks.close()
         self.hub.close()
 
+    def here(self) -> Iterator[Connection]:
+        """All connections that are ready."""
+        return (s.connection for s in self.roster if isinstance(s, Socket) and s.is_live)
+
 
 class Socket(asyncio.Protocol):
     """A client's connection, after the handshake."""
@@ -60,13 +77,13 @@ class Socket(asyncio.Protocol):
     __slots__ = (
         "_abort",
         "_common",
-        "_is_live",
         "_out",
         "_session",
         "_transport",
         "_who",
         "beats_missed",
         "connection_id",
+        "is_live",
         "session_id",
         "user_id",
     )
@@ -76,7 +93,7 @@ class Socket(asyncio.Protocol):
         self._transport = transport
         self._session = Session(common.verifier.verify)
         self._who = b""
-        self._is_live = False
+        self.is_live = False
         self._out: list[bytes] | None = None  # frames of this turn, made when there is one
         self._abort: asyncio.TimerHandle | None = None
         self.connection_id = random_token()
@@ -128,14 +145,15 @@ class Socket(asyncio.Protocol):
 
     def live(self) -> None:
         """The subscription stands: says `ready`, and lets pushes through from now on."""
-        self._is_live = True
+        self.is_live = True
+        self._common.arrivals.joined(self.connection)
         ready = Ready(self.user_id, self.connection_id, HEARTBEAT_S)
         self._write(text_frame(frame(ready, Ready.type)))
         self._common.checks.add(self.user_id, self.session_id)
 
     def push(self, wire: bytes) -> None:
         """Writes an event's finished frame. Before `ready` there is none: the client catches up after it."""
-        if self._is_live:
+        if self.is_live:
             self._write(wire)
 
     def close(self, code: int, reason: str) -> None:
@@ -220,3 +238,11 @@ class Socket(asyncio.Protocol):
     def _leave(self) -> None:
         if self.user_id:
             self._common.hub.leave(self.user_id, self)
+        if self.is_live:
+            self.is_live = False
+            self._common.arrivals.left(self.connection)
+
+    @property
+    def connection(self) -> Connection:
+        """Whose it is, for `presence`."""
+        return Connection(self.user_id, self.connection_id, self.session_id)

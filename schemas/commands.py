@@ -96,6 +96,14 @@ GROUP_AMONG = Command(
     "Which users are in a group",
     internal=True,
 )
+PRESENCE_REPORT = Command(
+    "presence.report",
+    "presence",
+    presence.ReportPresence,
+    presence.PresenceReported,
+    "Which connections an edge has",
+    internal=True,
+)
 
 COMMANDS: tuple[Command, ...] = (
     Command(
@@ -705,14 +713,7 @@ COMMANDS: tuple[Command, ...] = (
         presence.Presences,
         "Presence of friends, now and later",
     ),
-    Command(
-        "presence.report",
-        "presence",
-        presence.ReportPresence,
-        presence.PresenceReported,
-        "Which connections an edge has",
-        internal=True,
-    ),
+    PRESENCE_REPORT,
     Command(
         "typing.send",
         "presence",

@@ -36,6 +36,14 @@ LOSE = "lose"
 """Instead of an error code in `faults`: the command is carried out, and the connection breaks before the answer."""
 
 
+NOBODY: dict[str, dict[str, Any]] = {
+    "friend.list": {"friends": [], "removed": [], "version": 0, "next": None},
+    "friend.applications": {"applications": [], "next": None},
+    "presence.subscribe": {"users": [], "renew_s": 300},
+}
+"""Nobody has friends here."""
+
+
 class Refused(Exception):
     """An error answer."""
 
@@ -319,6 +327,8 @@ class FakeServer:
             return self.list_conversations(user)
         if kind == "conversation.update":
             return await self.update(user, msgspec.convert(data, UpdateConversation))
+        if kind in NOBODY:
+            return NOBODY[kind]
         raise Refused("bad_request", 400)
 
     async def _http(self, request: web.Request) -> web.Response:

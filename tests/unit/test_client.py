@@ -26,6 +26,7 @@ from clients.python.natterjack import (
     Pushed,
     SessionEnded,
     TooLarge,
+    Typing,
     Unauthenticated,
 )
 from clients.python.natterjack.auth import Credentials
@@ -285,12 +286,15 @@ async def test_messages_reads_a_whole_conversation(server: FakeServer, opened: O
 
 async def test_connection_events(server: FakeServer, opened: Open) -> None:
     alice = await opened()
-    await server.broadcast("typing", {"user_id": BOB})
+    typing = {"conversation_id": PAIR, "user_id": BOB, "typing": True}
+    await server.broadcast("typing", typing)
+    await server.broadcast("something.new", {"user_id": BOB})
     events = alice.events()
     assert await anext(events) == Connected()
-    typing = await anext(events)
-    assert isinstance(typing, Pushed)
-    assert (typing.type, bytes(typing.data)) == ("typing", b'{"user_id":2}')
+    assert await anext(events) == Typing(PAIR, BOB, typing=True)
+    other = await anext(events)
+    assert isinstance(other, Pushed)
+    assert (other.type, bytes(other.data)) == ("something.new", b'{"user_id":2}')
     await server.drop_all()
     assert isinstance(await anext(events), Disconnected)
     assert await anext(events) == Connected()

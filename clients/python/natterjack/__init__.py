@@ -26,8 +26,10 @@ from clients.python.natterjack.events import (
     Event,
     MessageChanged,
     MessageReceived,
+    PresenceChanged,
     Pushed,
     ReadMoved,
+    Typing,
 )
 from clients.python.natterjack.positions import FilePositions, MemoryPositions, PositionStore
 
@@ -51,12 +53,14 @@ __all__ = [
     "MessageReceived",
     "NotFound",
     "PositionStore",
+    "PresenceChanged",
     "Pushed",
     "RateLimited",
     "ReadMoved",
     "SessionEnded",
     "TooLarge",
     "Transient",
+    "Typing",
     "Unauthenticated",
     "Unavailable",
     "UnknownOutcome",

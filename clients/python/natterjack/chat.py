@@ -20,6 +20,8 @@ from clients.python.natterjack.backoff import Backoff
 from clients.python.natterjack.chat_account import AccountFiles, GiveUp, default_url, log_in
 from clients.python.natterjack.chat_changes import HELP as CHANGES_HELP
 from clients.python.natterjack.chat_changes import Changes, reactions_of
+from clients.python.natterjack.chat_friends import HELP as FRIENDS_HELP
+from clients.python.natterjack.chat_friends import FriendList, not_friend_hint
 from clients.python.natterjack.chat_groups import HELP as GROUPS_HELP
 from clients.python.natterjack.chat_groups import GroupRooms
 from clients.python.natterjack.chat_list import HELP as LIST_HELP
@@ -37,7 +39,10 @@ from clients.python.natterjack.events import (
     Disconnected,
     MessageChanged,
     MessageReceived,
+    PresenceChanged,
+    Pushed,
     ReadMoved,
+    Typing,
 )
 from clients.python.natterjack.ids import private_conversation, uuid7
 from clients.python.natterjack.positions import FilePositions
@@ -45,8 +50,8 @@ from clients.python.natterjack.text import printable
 from schemas.messages import GetHistory, History, Message
 from schemas.users import GetMe, GetUser, Me, SearchUsers, User, Users
 
-HELP = "/peer NAME talks to somebody · /history [N] shows the last messages · /quit leaves"
-MORE_HELP = f"{HELP}\n{LIST_HELP}\n{CHANGES_HELP}\n{GROUPS_HELP}"
+HELP = "/peer NAME talks to somebody · /history [N] the last messages · /add NAME asks to be friends · /quit leaves"
+MORE_HELP = f"{HELP}\n{FRIENDS_HELP}\n{GROUPS_HELP}\n{LIST_HELP}\n{CHANGES_HELP}"
 
 
 class Chat:
@@ -63,6 +68,7 @@ class Chat:
         self._changes = Changes(im)
         self._seen: dict[str, int] = {}
         self._something_seen = asyncio.Event()
+        self._friends = FriendList(im, say, self._name, self._find)
         self._outgoing: asyncio.Queue[tuple[User, str]] = asyncio.Queue()
         self.peer: User | None = None
 
@@ -72,6 +78,7 @@ class Chat:
             await self._pick(peer)
         else:
             await self._list_recent()
+        await self._friends.start()
         listening = asyncio.create_task(self._listen())
         typing = asyncio.create_task(self._type())
         sending = asyncio.create_task(self._send())
@@ -101,6 +108,7 @@ class Chat:
                 elif word.startswith("/"):
                     if not (
                         await self._groups.carry_out(word, rest.strip())
+                        or await self._friends.carry_out(word, rest.strip())
                         or await self._carry_out(word, rest.strip())
                     ):
                         say(MORE_HELP)
@@ -145,6 +153,8 @@ class Chat:
                 say(f"✓ {ack.seq}  {text}")
             except ApiError as error:
                 say(f"! not sent ({error}): {text}")
+                if hint := not_friend_hint(error, await self._name(peer.user_id)):
+                    say(hint)
             finally:
                 self._outgoing.task_done()
 
@@ -158,6 +168,8 @@ class Chat:
                     await self._show(message, "now: ")
                 case ReadMoved(conversation, user, seq) if self._is_open(conversation, user):
                     say(f"✓✓ {seq}  read by {await self._name(user)}")
+                case Pushed() | PresenceChanged() | Typing():
+                    await self._hear_of_friends(event)
                 case Disconnected(reason) if connected:
                     connected = False
                     say(f"reconnecting… ({reason})")
@@ -166,6 +178,12 @@ class Chat:
                     say("connected")
                 case _:
                     pass
+
+    async def _hear_of_friends(self, event: Pushed | PresenceChanged | Typing) -> None:
+        try:
+            await self._friends.hear(event, self.peer.user_id if self.peer else None)
+        except ApiError as error:
+            say(f"! {error}")
 
     async def _hear(self, message: Message) -> None:
         if message.client_msg_id in self._sent:
@@ -223,7 +241,10 @@ class Chat:
     async def _pick(self, name: str) -> None:
         self.peer = await self._find(name)
         self._groups.open = None
-        say(f"— talking to {self._names[self.peer.user_id]} —")
+        shown = self._names[self.peer.user_id]
+        say(f"— talking to {shown} —")
+        if not self.peer.friend and self.peer.user_id != self._im.user_id:
+            say(f"  (no friend yet: /add {shown} asks him)")
         await self._history(20)
         if (draft := await self._list.draft(self._conversation(self.peer))) is not None:
             say(f"✎ {printable(draft)}")

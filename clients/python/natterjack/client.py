@@ -9,7 +9,7 @@ async with Client("http://127.0.0.1:8080", username="alice", password="…") as 
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -41,6 +41,7 @@ from clients.python.natterjack.groups import GroupCalls
 from clients.python.natterjack.ids import uuid7
 from clients.python.natterjack.outgoing import message_of
 from clients.python.natterjack.positions import MemoryPositions, PositionStore, Progress
+from clients.python.natterjack.presence import PresenceWatch
 from clients.python.natterjack.receiver import Receiver
 from schemas.conversations import (
     ClearConversation,
@@ -50,7 +51,7 @@ from schemas.conversations import (
     ListConversations,
     UpdateConversation,
 )
-from schemas.events import Ready
+from schemas.events import PresencePushed, Ready
 from schemas.messages import (
     Changed,
     ConfirmDelivery,
@@ -67,6 +68,7 @@ from schemas.messages import (
     RecallMessage,
     SendMessage,
 )
+from schemas.presence import SendTyping
 from schemas.types import Empty, Model
 
 IN_FLIGHT = 32
@@ -98,6 +100,8 @@ class Client:
     """The HTTP calls, with this client's log-in."""
     groups: GroupCalls
     """All that one does in groups but write, for which `send` is there."""
+    presence: PresenceWatch
+    """Which friends are watched: their coming and going are events."""
 
     def __init__(
         self,
@@ -129,6 +133,7 @@ class Client:
             capacity=capacity,
             backoff=backoff,
         )
+        self.presence = PresenceWatch(self.request, self._receiver.notice)
         self._slots = asyncio.Semaphore(IN_FLIGHT)
         self._connection: Connection | None = None
         self._changed = asyncio.Event()
@@ -150,7 +155,8 @@ class Client:
         self.groups = GroupCalls(self.request, self.api)
         self._tasks = [
             asyncio.create_task(self._stay_connected(), name="stay connected"),
-            asyncio.create_task(self._catch_up(), name="catch up"),
+            asyncio.create_task(self._until_the_end(self._receiver.run()), name="catch up"),
+            asyncio.create_task(self._until_the_end(self.presence.run()), name="presence"),
         ]
         try:
             await self._usable()
@@ -259,6 +265,17 @@ class Client:
         """Says that this device has everything up to `seq`. One call for many messages is enough."""
         await self.request(ConfirmDelivery(conversation_id, seq), Empty)
 
+    async def typing(
+        self,
+        *,
+        peer: int | None = None,
+        group: int | None = None,
+        conversation: str | None = None,
+        typing: bool = True,
+    ) -> None:
+        """Says that one is typing. Raises: ApiError if the server refuses."""
+        await self.request(SendTyping(peer, group, conversation, typing), Empty)
+
     async def request(self, command: Model, reply: type[Reply]) -> Reply:
         """Any command that may be repeated, over the WebSocket, until there is an answer.
 
@@ -343,9 +360,9 @@ class Client:
             self._changed.clear()
             await self._changed.wait()
 
-    async def _catch_up(self) -> None:
+    async def _until_the_end(self, work: Coroutine[Any, Any, None]) -> None:
         with contextlib.suppress(ClientClosed, SessionEnded, Unauthenticated):
-            await self._receiver.run()
+            await work
 
     async def _stay_connected(self) -> None:
         """Connects again and again, until the session is over."""
@@ -393,7 +410,11 @@ class Client:
             self._changed.set()
             self._receiver.notice(Connected())
             self._receiver.catch_up()
+            self.presence.renew()
         elif frame.type == "resync":
             self._receiver.catch_up()
+            self.presence.renew()
+        elif frame.type == "presence":
+            self.presence.pushed(decode_reply(frame.data, PresencePushed))
         elif frame.type not in ("draining", "kicked"):  # what follows from those is the close code
             self._receiver.push(frame)

@@ -6,6 +6,7 @@ import msgspec
 
 from schemas.conversations import ConversationState
 from schemas.messages import Message
+from schemas.presence import Presence
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +40,24 @@ class ConversationUpdated:
 
 
 @dataclass(frozen=True, slots=True)
+class PresenceChanged:
+    """A friend one watches (`Client.presence`) came, went or changed his devices."""
+
+    presence: Presence
+
+
+@dataclass(frozen=True, slots=True)
+class Typing:
+    """Somebody is typing, or has stopped; to be forgotten after six seconds."""
+
+    conversation_id: str
+    user_id: int
+    typing: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Pushed:
-    """Any other push, as it came: `typing`, `presence`, `friend.*` …. These are not repeated when they get lost."""
+    """Any other push, as it came: `friend.*`, `group.*` …. These are not repeated when they get lost."""
 
     type: str
     data: msgspec.Raw
@@ -63,6 +80,8 @@ Event = (
     | MessageChanged
     | ReadMoved
     | ConversationUpdated
+    | PresenceChanged
+    | Typing
     | Pushed
     | Connected
     | Disconnected

@@ -15,11 +15,12 @@ from clients.python.natterjack.events import (
     MessageReceived,
     Pushed,
     ReadMoved,
+    Typing,
 )
 from clients.python.natterjack.frames import Frame, Reply, decode_reply
 from clients.python.natterjack.positions import Reached
 from clients.python.natterjack.timeline import Timeline
-from schemas.events import Change, ConversationChanged, Head, Read
+from schemas.events import Change, ConversationChanged, Head, Read, TypingPushed
 from schemas.messages import (
     GetHistory,
     History,
@@ -139,6 +140,10 @@ class Receiver:
                 timeline.skip(state.cleared_seq)
                 self.notice(ConversationUpdated(state))
                 self._settle(timeline)
+            elif frame.type == "typing":
+                typing = decode_reply(frame.data, TypingPushed)
+                if typing.user_id != self.user_id:  # in a group one hears oneself
+                    self.notice(Typing(typing.conversation_id, typing.user_id, typing.typing))
             else:
                 self.notice(Pushed(frame.type, frame.data))
         except ApiError as error:
