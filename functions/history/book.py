@@ -80,11 +80,11 @@ class SqlBook:
             rows: Sequence[Any] = (await connection.execute(query.limit(limit + 1))).all()
             page = rows[:limit]
             messages = await by_ids(connection, [row.msg_id for row in page])
-            rows = [r for r in page if r.msg_id in messages and mine.sees(messages[r.msg_id].seq)]
-            texts = [encode(messages[row.msg_id]) for row in rows]
+            shown = [r for r in page if r.msg_id in messages and mine.sees(messages[r.msg_id].seq)]
+            texts = [encode(messages[row.msg_id]) for row in shown]
             if mine.until_seq is not None:
                 texts = await as_left(connection, conversation_id, mine.until_seq, texts)
         seen = [
-            Pin(text, row.user_id, row.pinned_ms) for row, text in zip(rows, texts, strict=True)
+            Pin(text, row.user_id, row.pinned_ms) for row, text in zip(shown, texts, strict=True)
         ]
         return seen, (page[-1].pinned_ms, page[-1].msg_id) if len(rows) > limit else None
