@@ -1,47 +1,16 @@
 """Changes of messages and positions on the whole system, on both stacks."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 
 import pytest
 
-from clients.python.natterjack import Client, MessageChanged, MessageReceived
+from clients.python.natterjack import Client
 from clients.python.natterjack.errors import ApiError
-from clients.python.natterjack.events import Pushed, ReadMoved
 from schemas.messages import GetHistory, History, Message, MessageAck
+from tests.devices import Device
 from tests.e2e.conftest import Start
 from tests.system import System
-
-
-class Device:
-    """A client that keeps what it has been told."""
-
-    def __init__(self, client: Client) -> None:
-        self.client = client
-        self.messages: dict[int, Message] = {}
-        self.states: list[Message] = []
-        self.reads: dict[int, int] = {}
-        self.delivered = asyncio.Event()
-        self._moved = asyncio.Event()
-        self._task = asyncio.create_task(self._listen())
-
-    async def _listen(self) -> None:
-        async for event in self.client.events():
-            match event:
-                case MessageReceived(message) | MessageChanged(message):
-                    self.messages[message.seq] = message
-                    self.states.append(message)
-                case ReadMoved(_, user, seq):
-                    self.reads[user] = seq
-                case Pushed("delivered", _):
-                    self.delivered.set()
-            self._moved.set()
-
-    async def until(self, condition: Callable[["Device"], bool]) -> None:
-        async with asyncio.timeout(20):
-            while not condition(self):
-                self._moved.clear()
-                await self._moved.wait()
 
 
 async def history(client: Client, conversation: str) -> dict[int, Message]:
