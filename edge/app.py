@@ -18,6 +18,7 @@ from edge.road import Road
 from edge.roster import Roster
 from edge.socket import CLOSE_GRACE_S, Common
 from edge.upgrade import upgrade
+from schemas.commands import COMMANDS
 from schemas.events import Draining
 from shared.adapters.nats import NatsBus
 from shared.auth import TokenVerifier
@@ -30,8 +31,8 @@ log = logging.getLogger(__name__)
 
 POST_S = 1.0
 """How often a worker writes its numbers on the board."""
-DRAIN_S = 10.0
-"""How long commands on their way may take when the process is to end."""
+DRAIN_S = max(command.deadline_ms for command in COMMANDS) / 1000 + 1
+"""How long commands on their way may take when the process is to end: until even the slowest has passed its dead line."""
 
 _DOCUMENTS = Path(__file__).parent.parent / "schemas" / "generated"
 _DRAINING = frames.text_frame(frame(Draining(), Draining.type))

@@ -15,8 +15,9 @@ import uvloop
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from edge.app import DRAIN_S, Edge
+from edge.app import Edge
 from edge.board import Board
+from edge.socket import CLOSE_GRACE_S
 from shared import memory
 from shared.auth import TokenVerifier
 from shared.settings import Settings, SettingsError
@@ -120,7 +121,7 @@ async def _serve(
         edge.app(),
         access_log=None,  # it would hold tokens
         keepalive_timeout=KEEP_ALIVE_S,
-        shutdown_timeout=DRAIN_S,
+        shutdown_timeout=CLOSE_GRACE_S,  # all is answered by then, and has only to be written
     )
     await runner.setup()
     await web.SockSite(runner, listener, backlog=BACKLOG).start()

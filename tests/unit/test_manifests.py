@@ -11,8 +11,10 @@ import yaml
 
 from deploy import manifests
 from deploy.kubernetes_secrets import main as print_secrets
+from edge.app import DRAIN_S
+from edge.socket import CLOSE_GRACE_S
 from functions.__main__ import load, registry
-from schemas.commands import HOT
+from schemas.commands import COMMANDS, HOT
 from tests.data.kubernetes.make import file_name
 from tests.manifests import (
     SCHEMAS,
@@ -308,8 +310,12 @@ def test_the_edge_lets_its_clients_go_slowly() -> None:
     ((_, spec),) = pods(edge)
     (container,) = spec["containers"]
     wait = int(container["lifecycle"]["preStop"]["exec"]["command"][1])
-    drains = 10 + 5  # seconds of edge.app: answers under way, then close frames
+    drains = DRAIN_S + 2 * CLOSE_GRACE_S  # answers under way, close frames, what is still being written
+    assert DRAIN_S * 1000 > max(command.deadline_ms for command in COMMANDS)
     assert spec["terminationGracePeriodSeconds"] > wait + drains
+    shape = json.loads((manifests.CHARTS["natterjack"] / "values.schema.json").read_text())
+    (least,) = re.findall(r'"drainSeconds": {[^}]*"minimum": (\d+)', json.dumps(shape))
+    assert int(least) > wait + drains
     assert {c["topologyKey"] for c in spec["topologySpreadConstraints"]} == {
         "topology.kubernetes.io/zone",
         "kubernetes.io/hostname",
