@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 POST_S = 1.0
 """How often a worker writes its numbers on the board."""
 DRAIN_S = max(command.deadline_ms for command in COMMANDS) / 1000 + 1
-"""How long commands on their way may take when the process is to end: until even the slowest has passed its dead line."""
+"""How long commands on their way may take when the process is to end: until the slowest has passed its dead line."""
 
 _DOCUMENTS = Path(__file__).parent.parent / "schemas" / "generated"
 _DRAINING = frames.text_frame(frame(Draining(), Draining.type))

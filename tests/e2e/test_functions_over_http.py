@@ -15,6 +15,7 @@ import msgspec
 import pytest
 
 from clients.python.natterjack.errors import ApiError
+from functions.__main__ import registry
 from laptop.ports import free_ports
 from schemas.messages import GetHistory, History, SendMessage
 from schemas.users import GetUser, User
@@ -61,10 +62,21 @@ async def http() -> AsyncIterator[aiohttp.ClientSession]:
 
 FIRST: dict[str, tuple[int, str, dict[str, Any], str]] = {
     "auth": (0, "auth.login", {"username": "nobody", "password": "x"}, "unauthenticated"),
-    "profile": (1, "user.get", {"id": 999}, "not_found"),
-    "send": (1, "message.send", {"client_msg_id": "a", "content": "b"}, "bad_request"),
+    "friend_apply": (1, "friend.accept", {"id": 999}, "not_found"),
+    "friends": (1, "friend.remark", {"id": 999, "remark": "x"}, "not_found"),
+    "groups": (1, "group.get", {"id": 999}, "not_found"),
     "history": (1, "message.history", {"conversation_id": "p_7_9"}, "forbidden"),
+    "presence": (1, "typing.send", {}, "bad_request"),
+    "profile": (1, "user.get", {"id": 999}, "not_found"),
+    "read": (1, "message.read", {"conversation_id": "p_7_9", "seq": 1}, "forbidden"),
+    "recall": (1, "message.recall", {"msg_id": "999"}, "not_found"),
+    "send": (1, "message.send", {"client_msg_id": "a", "content": "b"}, "bad_request"),
 }
+READERS = {"facts", "search_index", "timeline"}
+
+
+def test_every_function_is_started_here() -> None:
+    assert {*registry()} == {*FIRST, *READERS}
 
 
 @pytest.mark.parametrize("name", FIRST)
@@ -81,6 +93,20 @@ async def test_each_function_answers_and_ends(
     assert reply.source == f"/natterjack/functions/{name}"
     assert json.loads(reply.data)["code"] == code
     assert await pod.stop() == 0
+    log = [json.loads(line) for line in pod.log.read_text().splitlines()]
+    assert [entry["level"] for entry in log if entry["level"] != "info"] == []
+
+
+@pytest.mark.parametrize("name", sorted(READERS))
+async def test_a_reader_has_probes_and_ends(
+    system: System, tmp_path: Path, http: aiohttp.ClientSession, name: str
+) -> None:
+    running = "timeline-1" if name == "timeline" else "functions"
+    await asyncio.to_thread(system.processes[running].stop)  # a JetStream has one reader
+    pod = Pod(name, 1, system.env | {"IM_HOST": "both"}, tmp_path / "pod.log")
+    await pod.ready(http)
+    assert await missing(system.servers["nats"].url, [name]) == []
+    assert await pod.stop() == 0, pod.log.read_text()
     log = [json.loads(line) for line in pod.log.read_text().splitlines()]
     assert [entry["level"] for entry in log if entry["level"] != "info"] == []
 

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from functions.__main__ import registry
 from shared.adapters.log import LateWriter
 from shared.adapters.memory_log import MemoryLog
 from shared.log import REQUESTS, LogError, LogWriter, NotAppendedError
@@ -25,7 +26,7 @@ def imported(*modules: str) -> set[str]:
     }
 
 
-@pytest.mark.parametrize("name", ["auth", "profile", "send", "history"])
+@pytest.mark.parametrize("name", registry())
 def test_a_function_imports_no_other_and_no_kafka(name: str) -> None:
     names = imported("functions.__main__", f"functions.{name}")
     own = {n for n in names if n.startswith("functions.")} - {"functions.__main__"}
