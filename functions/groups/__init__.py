@@ -30,6 +30,9 @@ async def lifespan(resources: Resources) -> AsyncIterator[Deps]:
         yield Deps(Changes(engine), SqlGroups(engine), Announcer(resources.bus, copies, outbox))
     finally:
         sweeper.cancel()
+        await asyncio.wait(
+            [sweeper]
+        )  # SQL is closed next, and under a statement that would never end
 
 
 function = Function(

@@ -102,14 +102,16 @@ async def patiently_call(
     inbox: Inbox, name: str, ask: object = None, closed: Callable[[], bool] = lambda: False
 ) -> Answer:
     """As `call`, but waits until JetStream is there. Raises: ClosedError, JetStreamError."""
-    while True:
+    # Whoever is closed has closed the inbox too: asked through it nothing would ever come back, not even a time-out.
+    while not closed():
         try:
             return await call(inbox, name, ask)
         except (Unavailable, UnknownOutcome) as error:
             if closed():
-                raise ClosedError from None
+                break
             log.warning("JetStream is not there yet: %s", error.message)
             await asyncio.sleep(0.2)
+    raise ClosedError
 
 
 async def ensure_stream(bus: Bus, name: str, config: Mapping[str, Any]) -> None:

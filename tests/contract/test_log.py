@@ -310,6 +310,24 @@ class TestJetStream:
         writer.close()
         await bus.close()
 
+    async def test_closed_while_it_takes_its_partitions_it_reads_nothing(
+        self, nats_server: NatsServer
+    ) -> None:
+        """A process that is told to stop while it starts: it must not wait for answers that nobody hears any more."""
+        topic = next(_topics)
+        bus = await NatsBus.open(nats_server.url, "test")
+        await ensure_stream(bus, topic, PARTITIONS)
+
+        class Closing(Keeper):
+            async def assigned(self, partitions: frozenset[int]) -> Mapping[int, int]:
+                await reader.close()
+                return await super().assigned(partitions)
+
+        reader = JetStreamReader(bus, topic, "test", PARTITIONS, Closing())
+        async with asyncio.timeout(10):
+            assert await reader.read(10) == []
+        await bus.close()
+
     async def test_says_that_nothing_was_appended_only_when_that_is_sure(
         self, nats_server: NatsServer
     ) -> None:

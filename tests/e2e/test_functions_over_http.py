@@ -63,7 +63,7 @@ async def http() -> AsyncIterator[aiohttp.ClientSession]:
 FIRST: dict[str, tuple[int, str, dict[str, Any], str]] = {
     "auth": (0, "auth.login", {"username": "nobody", "password": "x"}, "unauthenticated"),
     "friend_apply": (1, "friend.accept", {"id": 999}, "not_found"),
-    "friends": (1, "friend.remark", {"id": 999, "remark": "x"}, "not_found"),
+    "friends": (1, "friend.delete", {"id": 999}, "unauthenticated"),  # nobody is user 1
     "groups": (1, "group.get", {"id": 999}, "not_found"),
     "history": (1, "message.history", {"conversation_id": "p_7_9"}, "forbidden"),
     "presence": (1, "typing.send", {}, "bad_request"),
