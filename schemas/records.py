@@ -58,6 +58,13 @@ class SendRequested(Request, tag="message.send", kw_only=True):
     file_id: Token | None = None
     extra: Extra = msgspec.UNSET
     forward: Origin | None = None
+    forward_of: Annotated[
+        MsgId | None,
+        Meta(
+            description="What the command named. Without `forward` it is not there for the sender: "
+            "only a repeat of what was accepted before is answered then."
+        ),
+    ] = None
 
 
 class SystemRequested(Request, tag="message.system", kw_only=True):

@@ -9,7 +9,7 @@ from schemas.messages import MessageAck, Origin, SendMessage
 from schemas.records import SendRequested
 from schemas.types import MAX_EXTRA, Extra
 from shared.contents import check_content, check_json
-from shared.errors import BadRequest, Forbidden, TooLarge
+from shared.errors import BadRequest, Forbidden, NotFound, TooLarge
 from shared.function import Context, Outcome
 from shared.ids import (
     group_of,
@@ -26,6 +26,10 @@ class Body(NamedTuple):
     file_id: str | None
     extra: Extra
     forward: Origin | None = None
+
+
+GONE = Body(TEXT, "", None, msgspec.UNSET)
+"""Of a forward whose origin is not there, or not there any more."""
 
 
 class Admission(Protocol):
@@ -70,7 +74,11 @@ async def send(cmd: SendMessage, ctx: Context[Deps]) -> Outcome[MessageAck]:
         await ctx.deps.sources.check_quoted(cmd.reply_to, conversation_id)
     if body is None:
         assert cmd.forward_of is not None
-        body = await ctx.deps.sources.forwarded(cmd.forward_of, ctx.user_id)
+        try:
+            body = await ctx.deps.sources.forwarded(cmd.forward_of, ctx.user_id)
+        except NotFound:
+            # Only the timeline knows whether this repeats a message that was sent before the origin was recalled.
+            body = GONE
     record = SendRequested(
         conversation_id=conversation_id,
         user_id=ctx.user_id,
@@ -88,6 +96,7 @@ async def send(cmd: SendMessage, ctx: Context[Deps]) -> Outcome[MessageAck]:
         file_id=body.file_id,
         extra=body.extra,
         forward=body.forward,
+        forward_of=cmd.forward_of,
     )
     return Outcome(None, requests=(record,))
 

@@ -43,6 +43,9 @@ def send(
         if answer.digest != entry.digest:
             return _taken(request), state.progress
         return Repeated(request, _ack(request, answer.msg_id, answer.seq)), state.progress
+    if request.forward_of is not None and request.forward is None:
+        text = f"no message {request.forward_of}"
+        return Refused(request, "not_found", text, "forward_of"), state.progress
     progress = _tick(state.progress, entry.record.ms)
     msg_id = snowflake(progress.last_ms, state.partition, progress.counter)
     seq = conversation.max_seq + 1
@@ -139,8 +142,11 @@ def digest_of(request: SendRequested | SystemRequested) -> bytes:
     if isinstance(request, SystemRequested):
         change = (request.content, request.joined, request.left, request.members_version)
         return blake2b(_encode((0, *change, request.sees_all)), digest_size=8).digest()
-    if request.forward is not None:
-        # Not of what it says: when this is repeated, the message that it repeats may have been edited.
+    if request.forward_of is not None:
+        # Not of what it says: when this is repeated, the message that it repeats may have been edited or recalled.
+        named = (request.reply_to, request.mentions, request.forward_of)
+        return blake2b(_encode(named), digest_size=8).digest()
+    if request.forward is not None:  # records that do not say what the command named
         forwarded = (request.reply_to, request.mentions, request.forward)
         return blake2b(_encode(forwarded), digest_size=8).digest()
     extra = None if request.extra is msgspec.UNSET else request.extra

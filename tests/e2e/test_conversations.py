@@ -99,7 +99,8 @@ async def test_images_quotes_and_forwards(system: System) -> None:
         image = SendMessage("i1", content, receiver_id=bob.user_id, msg_type=IMAGE)
         ack = await alice.send_message(image)
         reply = await bob.send(peer=alice.user_id, text="nice", reply_to=ack.msg_id)
-        forward = await bob.forward(ack.msg_id, peer=carol.user_id)
+        first = SendMessage("f1", forward_of=ack.msg_id, receiver_id=carol.user_id)
+        forward = await bob.send_message(first)
         again = await carol.forward(forward.msg_id, peer=alice.user_id)
         for client, seq in ((alice, again.seq), (carol, forward.seq)):
             conversation = (again if client is alice else forward).conversation_id
@@ -132,6 +133,10 @@ async def test_images_quotes_and_forwards(system: System) -> None:
         assert await refused(
             bob, SendMessage("x", forward_of=ack.msg_id, receiver_id=carol.user_id)
         ) == ("not_found forward_of")
+        assert await bob.send_message(first) == forward, "a repeat gets the first answer for ever"
+        assert await refused(
+            bob, SendMessage("f1", forward_of=forward.msg_id, receiver_id=carol.user_id)
+        ) == ("conflict client_msg_id")
 
 
 async def test_a_device_that_was_away_catches_up_with_messages_and_changes(system: System) -> None:

@@ -27,7 +27,7 @@ from functions.timeline.state import (
     Repeated,
     State,
 )
-from schemas.messages import Message
+from schemas.messages import Message, Origin
 from schemas.records import (
     AnyRequest,
     DeliveredRequested,
@@ -260,3 +260,29 @@ def test_an_unloaded_conversation_is_the_callers_defect() -> None:
     with pytest.raises(NotLoadedError):
         apply(state, prepare(Record(3, 1, NOW, sending(1, 2, "a"))))
     assert state.progress == Progress()
+
+
+def test_a_forward_is_repeated_even_if_its_origin_is_gone() -> None:
+    """What the origin says now, or whether it is there at all, does not matter to a repeat."""
+
+    def forwarding(name: str, of: str, **more: Any) -> bytes:
+        return sending(1, 2, name, more.pop("content", ""), forward_of=of, **more)
+
+    origin = Origin("5", "p_1_9", 9, NOW)
+    values = (
+        forwarding("a", "5", content="said", forward=origin),
+        forwarding("a", "5", content="edited", forward=origin),
+        forwarding("a", "5"),  # recalled
+        forwarding("a", "6"),
+        forwarding("b", "5"),
+    )
+    first, *repeats, other, gone = run(
+        fresh(), [Record(3, i, NOW, v) for i, v in enumerate(values)]
+    )
+    assert type(first) is Accepted
+    for repeat in repeats:
+        assert type(repeat) is Repeated
+        assert repeat.ack == first.ack
+    assert type(other) is Refused
+    assert type(gone) is Refused
+    assert (other.code, gone.code, gone.field) == ("conflict", "not_found", "forward_of")
