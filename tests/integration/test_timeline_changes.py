@@ -17,7 +17,7 @@ from functions.timeline.hot import RedisHot
 from functions.timeline.state import Answer, Conversation, Position
 from functions.timeline.store import SqlStore
 from migrations.schema import upgrade
-from shared import patience, tables
+from shared import hot, patience, tables
 from shared.adapters.redis import open_redis
 from shared.adapters.sql import open_engine
 from shared.hot import HotWriter, key_of
@@ -136,6 +136,20 @@ async def test_what_is_stored_and_cached_is_what_the_log_means(
     assert world.violations() == []
     assert len(world.store.tables["message_change"]) > 5
     assert await check_cache(redis, world.store) > 0
+
+
+async def test_the_check_catches_a_recall_that_leaves_the_cache_as_it_was(
+    engine: AsyncEngine, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(patience, "RETRY_S", (0.0, 0.0))
+    replace = "if ARGV[i + 1] == '1' then redis.call('ZREMRANGEBYSCORE', key, seq, seq) end"
+    assert replace in hot.PUT
+    monkeypatch.setattr(hot, "PUT", hot.PUT.replace(replace, ""))
+    world = SqlWorld(0, engine, redis)
+    async with asyncio.timeout(60):
+        await world.run()
+    with pytest.raises(AssertionError):
+        await check_cache(redis, await stored(engine))
 
 
 async def test_texts_that_sql_could_misread(engine: AsyncEngine, redis: Redis) -> None:

@@ -18,7 +18,7 @@ from functions.timeline import core, owned, shell
 from functions.timeline.core import prepare
 from functions.timeline.hot import Hot
 from functions.timeline.outbox import Outbox
-from functions.timeline.pending import Pending
+from functions.timeline.pending import Answered, Pending
 from functions.timeline.publish import Publisher
 from functions.timeline.shell import Timeline
 from functions.timeline.state import (
@@ -532,3 +532,16 @@ async def test_the_checks_catch_a_commit_of_what_was_not_published(
 ) -> None:
     monkeypatch.setattr(Publisher, "publish", lambda *_: None)
     assert await broken()
+
+
+async def test_the_checks_catch_an_ack_of_a_change_before_its_commit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def publish_and_answer(publisher: Publisher, effects: list[Effect]) -> None:
+        publish(publisher, effects)
+        changes = [e for e in effects if isinstance(e, Changed | Moved) and e.request.reply]
+        publisher.answer([Answered(e.request.reply, e.ack) for e in changes])
+
+    publish = Publisher.publish
+    monkeypatch.setattr(Publisher, "publish", publish_and_answer)
+    assert any("answered before it was stored" in found for found in await broken())
