@@ -42,6 +42,17 @@ class Context(msgspec.Struct, Generic[D], frozen=True):
     traceparent: str = ""
     deadline: int = 0
 
+    def asked(self, conversation_id: str) -> dict[str, Any]:
+        """What all records of the log say: who asked about which conversation, and where the answer goes."""
+        return {
+            "conversation_id": conversation_id,
+            "user_id": self.user_id,
+            "at": self.at,
+            "reply": self.reply,
+            "conn": self.conn,
+            "trace": self.traceparent,
+        }
+
 
 class Push(msgspec.Struct, frozen=True):
     """An event for a subject: `frame` is the text frame that clients receive, as JSON bytes."""

@@ -33,12 +33,7 @@ async def read(cmd: ReadMessages, ctx: Context[Deps]) -> Outcome[ReadPosition]:
     """The user has read up to `seq`, on whichever device."""
     await _may(cmd.conversation_id, ctx)
     request = ReadRequested(
-        conversation_id=cmd.conversation_id,
-        user_id=ctx.user_id,
-        at=ctx.at,
-        reply=ctx.reply,
-        conn=ctx.conn,
-        trace=ctx.traceparent,
+        **ctx.asked(cmd.conversation_id),
         seq=cmd.seq,
     )
     return Outcome(None, requests=(request,))
@@ -48,12 +43,7 @@ async def delivered(cmd: ConfirmDelivery, ctx: Context[Deps]) -> Outcome[Empty]:
     """A device of the user has all messages up to `seq`. Devices confirm in batches, so no message waits for it."""
     await _may(cmd.conversation_id, ctx)
     request = DeliveredRequested(
-        conversation_id=cmd.conversation_id,
-        user_id=ctx.user_id,
-        at=ctx.at,
-        reply=ctx.reply,
-        conn=ctx.conn,
-        trace=ctx.traceparent,
+        **ctx.asked(cmd.conversation_id),
         seq=cmd.seq,
     )
     return Outcome(None, requests=(request,))

@@ -68,12 +68,7 @@ async def recall(cmd: RecallMessage, ctx: Context[Deps]) -> Outcome[Changed]:
     if row.msg_type == SYSTEM or not (moderator or row.sender_id == ctx.user_id):
         raise Forbidden("not your message", field="msg_id")
     request = RecallRequested(
-        conversation_id=row.conversation_id,
-        user_id=ctx.user_id,
-        at=ctx.at,
-        reply=ctx.reply,
-        conn=ctx.conn,
-        trace=ctx.traceparent,
+        **ctx.asked(row.conversation_id),
         msg_id=cmd.msg_id,
         window_ms=ctx.deps.window_ms,
         moderator=moderator,
@@ -87,17 +82,11 @@ async def edit(cmd: EditMessage, ctx: Context[Deps]) -> Outcome[Changed]:
     if row.sender_id != ctx.user_id or row.msg_type == SYSTEM:
         raise Forbidden("not your message", field="msg_id")
     await _may_write(row, ctx)
-    if (
-        row.status != RECALLED
-    ):  # of a recalled one no file is known any more; the timeline refuses it
+    # Of a recalled one no file is known any more; the timeline refuses it.
+    if row.status != RECALLED:
         check_content(row.msg_type, cmd.content, row.file_id)
     request = EditRequested(
-        conversation_id=row.conversation_id,
-        user_id=ctx.user_id,
-        at=ctx.at,
-        reply=ctx.reply,
-        conn=ctx.conn,
-        trace=ctx.traceparent,
+        **ctx.asked(row.conversation_id),
         msg_id=cmd.msg_id,
         content=cmd.content,
         mentions=cmd.mentions,
@@ -110,12 +99,7 @@ async def react(cmd: ReactToMessage, ctx: Context[Deps]) -> Outcome[Changed]:
     row, _ = await _seen(cmd.msg_id, ctx)
     await _may_write(row, ctx)
     request = ReactRequested(
-        conversation_id=row.conversation_id,
-        user_id=ctx.user_id,
-        at=ctx.at,
-        reply=ctx.reply,
-        conn=ctx.conn,
-        trace=ctx.traceparent,
+        **ctx.asked(row.conversation_id),
         msg_id=cmd.msg_id,
         emoji=cmd.emoji,
         remove=cmd.remove,
@@ -130,12 +114,7 @@ async def pin(cmd: PinMessage, ctx: Context[Deps]) -> Outcome[Changed]:
     if role is not None and not allowed("pin", role):
         raise Forbidden("only the owner and admins of a group pin messages")
     request = PinRequested(
-        conversation_id=row.conversation_id,
-        user_id=ctx.user_id,
-        at=ctx.at,
-        reply=ctx.reply,
-        conn=ctx.conn,
-        trace=ctx.traceparent,
+        **ctx.asked(row.conversation_id),
         msg_id=cmd.msg_id,
         remove=cmd.remove,
     )
