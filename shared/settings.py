@@ -89,7 +89,7 @@ class Settings:
             registration_open=get.parsed("IM_REGISTRATION", "open", _choice("open", "closed"))
             == "open",
             rate_limits=get.parsed("IM_RATE_LIMITS", "on", _choice("on", "off")) == "on",
-            strangers=get.parsed("IM_STRANGERS", "allow", _choice("allow", "deny")) == "allow",
+            strangers=get.parsed("IM_STRANGERS", "deny", _choice("allow", "deny")) == "allow",
             recall_window_s=get.parsed("IM_RECALL_WINDOW_S", "120", _integer(0, 10**9)),
             otlp_endpoint=otlp_endpoint,
             trace_sample=get.parsed("IM_TRACE_SAMPLE", "0.01" if otlp_endpoint else "0", _share),
