@@ -195,7 +195,7 @@ COMMANDS: tuple[Command, ...] = (
         Empty,
         "Delete one's own account",
         Route("DELETE", "/users/me"),
-        errors=("forbidden", "rate_limited"),
+        errors=("forbidden", "conflict", "rate_limited"),
     ),
     Command(
         "user.search",

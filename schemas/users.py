@@ -69,7 +69,8 @@ class UpdateMe(Model):
 class DeleteMe(Model):
     """Deletes one's own account.
 
-    The name is freed, all sessions end, the messages stay with their readers.
+    The name is freed, all sessions end, the messages stay with their readers. Groups are left soon after; those that
+    one owns must be handed over or dissolved before (`conflict`). Friends keep an entry without a name.
     """
 
     password: Annotated[

@@ -211,6 +211,14 @@ group_outbox = Table(
     **OPTIONS,
 )
 
+departure = Table(
+    "departure",
+    metadata,
+    # Deleted accounts whose seats in groups are not given up yet.
+    Column("user_id", BigInteger, primary_key=True, autoincrement=False),
+    **OPTIONS,
+)
+
 conversation = Table(
     "conversation",
     metadata,

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from functions.groups.announce import Announcer
 from functions.groups.applications import accept, list_applications, reject
 from functions.groups.change import Changes
+from functions.groups.departures import Departures
 from functions.groups.deps import Deps
 from functions.groups.life import create, dissolve, mute_all, transfer, update
 from functions.groups.members import invite, join, kick, leave, mute, nickname, role
@@ -20,16 +21,23 @@ from shared.resources import Resources
 
 @asynccontextmanager
 async def lifespan(resources: Resources) -> AsyncIterator[Deps]:
-    """Opens SQL, the log and Redis, and sweeps up after processes that crashed before they had announced a change."""
+    """Opens SQL, the log and Redis, sweeps up after processes that crashed before they had announced a change, and
+    takes deleted accounts out of their groups.
+    """
     engine = resources.engine()
     copies = Copies(resources.redis())
     outbox = Outbox(engine, await resources.writer(), copies)
     sweeper = asyncio.create_task(outbox.sweep_forever(), name="group outbox")
-    resources.watch(sweeper)
+    changes, announcer = Changes(engine), Announcer(resources.bus, copies, outbox)
+    departures = Departures(engine, changes, announcer)
+    leaver = asyncio.create_task(departures.sweep_forever(), name="departures")
+    for task in (sweeper, leaver):
+        resources.watch(task)
     try:
-        yield Deps(Changes(engine), SqlGroups(engine), Announcer(resources.bus, copies, outbox))
+        yield Deps(changes, SqlGroups(engine), announcer)
     finally:
         sweeper.cancel()
+        leaver.cancel()
         await asyncio.wait(
             [sweeper]
         )  # SQL is closed next, and under a statement that would never end

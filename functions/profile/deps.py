@@ -46,7 +46,10 @@ class Profiles(Protocol):
         """Hash of the password."""
 
     async def delete(self, user_id: int, password_hash: str, now_ms: int) -> list[str] | None:
-        """Deletes and returns the sessions that ended; None, changing nothing, if the hash is another."""
+        """Deletes and returns the sessions that ended; None, changing nothing, if the hash is another.
+
+        Raises: Conflict, changing nothing, while he owns a group.
+        """
 
 
 class Deps(msgspec.Struct, frozen=True):

@@ -48,7 +48,7 @@ async def search(cmd: SearchUsers, ctx: Context[Deps]) -> Outcome[Users]:
 
 
 async def delete(cmd: DeleteMe, ctx: Context[Deps]) -> Outcome[Empty]:
-    """Deletes one's own account for ever: the name is free again, all sessions end."""
+    """Deletes one's own account for ever: the name is free again, all sessions end, groups are left."""
     deps = ctx.deps
     stored = await deps.profiles.password_hash(ctx.user_id)
     if stored is None:

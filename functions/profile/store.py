@@ -6,15 +6,16 @@ from typing import Any
 import msgspec
 import redis.asyncio
 from msgspec import UNSET
-from sqlalchemy import Row, Select, and_, or_, select, update
+from sqlalchemy import Row, Select, and_, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.sql.elements import ColumnElement
 
 from functions.profile.deps import Changes, Seen
 from schemas.users import Me, User
 from shared.adapters.sql import reading, writing
+from shared.errors import Conflict
 from shared.gate import Copies, user_key
-from shared.tables import BLOCKED, friendship, session, user
+from shared.tables import BLOCKED, departure, friendship, group, session, user
 
 DELETED_NAME = "deleted"
 
@@ -86,6 +87,13 @@ class SqlProfiles:
             )
             if gone.rowcount != 1:
                 return None
+            owned = select(group.c.id).where(
+                group.c.owner_id == user_id, group.c.dissolved_ms.is_(None)
+            )
+            if (mine := (await connection.execute(owned.limit(1))).scalar()) is not None:
+                raise Conflict(f"group {mine} is yours: hand it over first, or dissolve it")
+            # His seats in the groups of others are given up by function `groups`.
+            await connection.execute(insert(departure).values(user_id=user_id))
             live = and_(
                 session.c.user_id == user_id,
                 session.c.ended_ms.is_(None),

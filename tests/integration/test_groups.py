@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from sqlalchemy import func, insert, select
 
+from functions.groups.departures import Departures
+from functions.profile.store import SqlProfiles
 from schemas.groups import MOST_GROUPS
 from shared import tables
 from shared.errors import (
@@ -504,3 +506,42 @@ async def test_the_sweep_forgets_rights_that_a_crash_left(
     await world.deps.announcer._outbox.sweep(older_than_ms=-60_000)
     with pytest.raises(NotMember):
         await world.gate.group(2, group_id)
+
+
+def departures(world: World) -> Departures:
+    return Departures(world.resources.engine(), world.deps.changes, world.deps.announcer)
+
+
+async def test_a_deleted_account_leaves_its_groups(world: World) -> None:
+    theirs, own = await world.create(1, 2, 3), await world.create(2, 3)
+    profiles = SqlProfiles(world.resources.engine(), world.resources.redis())
+    with pytest.raises(Conflict):
+        await profiles.delete(2, "", world.now)
+    assert await profiles.me(2) is not None, "refused, and nothing changed"
+    await world.call(2, "transfer", id=own, user_id=3)
+    await world.gate.group(2, theirs)
+    assert await profiles.delete(2, "", world.now) == []
+    before = len(world.records)
+    await departures(world).sweep()
+    assert set(await world.members(theirs)) == {1, 3}
+    assert set(await world.members(own)) == {3}
+    assert [(r.conversation_id, r.left) for r in world.records[before:]] == [
+        (f"g_{theirs}", [2]),
+        (f"g_{own}", [2]),
+    ]
+    assert (await world.row(theirs))["member_count"] == 2
+    with pytest.raises(AppError):
+        await world.gate.group(2, theirs)
+    await departures(world).sweep()
+    assert len(world.records) == before + 2
+
+
+async def test_a_group_handed_over_to_somebody_who_goes_is_dissolved(world: World) -> None:
+    group_id = await world.create(2, 3)
+    async with world.resources.engine().begin() as connection:
+        await connection.execute(insert(tables.departure).values(user_id=2))
+    await departures(world).sweep()
+    assert await world.members(group_id) == {}
+    assert sorted(world.records[-1].left) == [2, 3]
+    with pytest.raises(NotFound):
+        await world.call(3, "get", id=group_id)
