@@ -13,7 +13,7 @@ import pytest
 from deploy.make_secrets import Folder, make
 from laptop.ports import free_ports
 from laptop.servers import NatsServer, find_binary
-from tests.servers import PARTICIPANTS, TOOK_PART
+from tests.servers import PARTICIPANTS, TOOK_PART, await_builds
 
 ROOT = Path(__file__).parent.parent
 BASE_IMAGE = os.environ.get("BASE_IMAGE", "docker.io/library/python:3.12-slim")
@@ -108,6 +108,7 @@ def _pip_configuration() -> list[str]:
 
 def compose(folder: Path, *arguments: str) -> str:
     """Runs Compose, as a plugin of Docker or alone, on docker-compose.yml in `folder`; returns what it wrote."""
+    await_builds()
     built = str(ROOT / ".cache" / "bin" / "docker-compose")
     for program in (["docker", "compose"], ["docker-compose"], [built]):
         with suppress(AssertionError, FileNotFoundError):

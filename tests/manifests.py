@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from deploy.manifests import RENDERED, ROOT
-from tests.servers import PARTICIPANTS, TOOK_PART
+from tests.servers import PARTICIPANTS, TOOK_PART, await_builds
 
 SCHEMAS = ROOT / "tests" / "data" / "kubernetes"
 Document = dict[str, Any]
@@ -52,6 +52,7 @@ def containers(document: Document) -> Iterator[Document]:
 
 def program(name: str) -> str:
     """Path of a program that .ci/run installs; skips the test where it is missing, in CI fails it."""
+    await_builds()
     built = ROOT / ".cache" / "bin" / name
     found = shutil.which(name) or (str(built) if os.access(built, os.X_OK) else None)
     if found is None:

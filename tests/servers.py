@@ -3,6 +3,7 @@
 The fixtures stand in `conftest.py`, and what the last lines of a run tell about them in `PARTICIPANTS`.
 """
 
+import fcntl
 import os
 import shutil
 import tempfile
@@ -26,6 +27,7 @@ __all__ = [
     "NatsServer",
     "RedisServer",
     "S3Server",
+    "await_builds",
     "kafka",
     "mariadb",
     "nats",
@@ -72,6 +74,14 @@ def serve(name: str, make: Callable[[Path], S]) -> Iterator[S]:
         if server:
             server.stop()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def await_builds() -> None:
+    """Returns when `.ci/run`, which builds programs beside the tests, has built them all."""
+    lock = Path(__file__).parent.parent / ".cache" / "builds.lock"
+    if lock.exists():
+        with lock.open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH)
 
 
 def nats(folder: Path) -> NatsServer:
