@@ -63,12 +63,12 @@ class Conversations(Model):
 
 
 class UpdateConversation(Model):
-    """Sets what is present, on all one's devices; `draft` null removes it."""
+    """Sets what is present, on all one's devices; `draft` null or empty removes it."""
 
     conversation_id: ConversationId
     pinned: bool | UnsetType = UNSET
     muted: Annotated[bool, Meta(description="No notification.")] | UnsetType = UNSET
-    draft: Draft | UnsetType | None = UNSET
+    draft: Annotated[str, Meta(max_length=MAX_DRAFT)] | UnsetType | None = UNSET
 
 
 class ClearConversation(Model):

@@ -118,9 +118,10 @@ async def list_conversations(
 async def update(cmd: UpdateConversation, ctx: Context[HasDeps]) -> Outcome[ConversationState]:
     """Sets what is present; all own devices hear of it."""
     check_private(ctx.user_id, cmd.conversation_id)
+    draft = None if cmd.draft == "" else cmd.draft
     values: dict[str, Any] = {
         name: value
-        for name, value in (("pinned", cmd.pinned), ("muted", cmd.muted), ("draft", cmd.draft))
+        for name, value in (("pinned", cmd.pinned), ("muted", cmd.muted), ("draft", draft))
         if value is not msgspec.UNSET
     }
     if not values:

@@ -166,8 +166,10 @@ async def test_settings_and_clearing(archive: Archive, ctx: Context[Any]) -> Non
         "type": "conversation",
         "data": msgspec.to_builtins(outcome.reply),
     }
-    await update(UpdateConversation("p_1_2", draft=None), ctx)
-    assert (await listed(ctx))[0].draft is None
+    for nothing in (None, ""):
+        await update(UpdateConversation("p_1_2", draft="Hel"), ctx)
+        await update(UpdateConversation("p_1_2", draft=nothing), ctx)
+        assert (await listed(ctx))[0].draft is None
     cleared = (await clear(ClearConversation("p_1_2", 3), ctx)).reply
     assert cleared is not None
     assert (cleared.unread, cleared.cleared_seq, cleared.max_seq) == (1, 3, 4)
