@@ -1,6 +1,6 @@
 """Writes rows of conversations as the timeline does, for tests of those who read them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -78,16 +78,7 @@ class Archive:
         head = self.heads[conversation_id]
         head["stored"] = message.seq
         async with self.engine.begin() as connection:
-            await connection.execute(
-                insert(tables.message_table(month)).values(
-                    id=number, msg_id=message.msg_id, conversation_id=conversation_id,
-                    sender_id=message.sender_id, msg_type=message.msg_type,
-                    content=message.content, status=0, created_at="2026-01-01 00:00:00.000",
-                    seq=message.seq, rev=0, client_msg_id=message.client_msg_id,
-                    mentions=msgspec.json.encode(message.mentions).decode()
-                    if message.mentions else None,
-                )
-            )  # fmt: skip
+            await connection.execute(insert(tables.message_table(month)).values(_row(message)))
             for user_id in {0 if m == "all" else m for m in message.mentions}:
                 await connection.execute(
                     insert(tables.message_mention).values(
@@ -118,6 +109,21 @@ class Archive:
         if message.seq == 1:
             for user_id in members_of_private(conversation_id) or ():
                 await self.member(user_id, conversation_id)
+
+    async def store_all(self, messages: Sequence[Message]) -> None:
+        """The same for the first messages of a conversation, all of one month and without mentions, at once."""
+        await self.store(messages[0])
+        last = messages[-1]
+        self.heads[last.conversation_id]["stored"] = last.seq
+        rows = [_row(message) for message in messages[1:]]
+        c = tables.conversation.c
+        async with self.engine.begin() as connection:
+            await connection.execute(insert(tables.message_table(month_of(last.timestamp))), rows)
+            await connection.execute(
+                update(tables.conversation)
+                .where(c.conversation_id == last.conversation_id)
+                .values(max_seq=last.seq, changed_ms=last.timestamp)
+            )
 
     async def change(self, conversation_id: str, seq: int, **columns: Any) -> int:
         """Changes a message; returns the `rev`."""
@@ -165,6 +171,24 @@ class Archive:
                 .values(max_rev=head["rev"])
             )
         await self.set(user_id, conversation_id, read_seq=seq, read_rev=head["rev"])
+
+
+def _row(message: Message) -> dict[str, Any]:
+    """Columns of `message_<month>`."""
+    return {
+        "id": int(message.msg_id),
+        "msg_id": message.msg_id,
+        "conversation_id": message.conversation_id,
+        "sender_id": message.sender_id,
+        "msg_type": message.msg_type,
+        "content": message.content,
+        "status": 0,
+        "created_at": "2026-01-01 00:00:00.000",
+        "seq": message.seq,
+        "rev": 0,
+        "client_msg_id": message.client_msg_id,
+        "mentions": msgspec.json.encode(message.mentions).decode() if message.mentions else None,
+    }
 
 
 class Acked:
