@@ -107,6 +107,12 @@ async def list_conversations(
     stored = list(await deps.shelf.page(ctx.user_id, after, cmd.limit + 1))
     following = stored[cmd.limit - 1].place if len(stored) > cmd.limit else None
     page = await _with_unstored(deps, ctx.user_id, stored[: cmd.limit], first=after is None)
+    stored = [entry for entry in page if entry.place.newest_ms]
+    # What is not stored yet has no place to go on from: stored ones make room for it, all but one.
+    room = max(1, cmd.limit - (len(page) - len(stored)))
+    if len(stored) > room:
+        following = stored[room - 1].place
+        page = [e for e in page if not e.place.newest_ms or e in stored[:room]]
     return Outcome(
         ConversationsPage(
             [_summary(entry) for entry in page],

@@ -154,6 +154,24 @@ async def test_what_is_acked_counts_before_it_is_stored(
     assert b'"mine"' in bytes(old.last_message or b"")
 
 
+async def test_a_page_with_conversations_begun_a_moment_ago_keeps_its_limit(
+    archive: Archive, ctx: Context[Any], acked: Acked
+) -> None:
+    for peer in range(2, 6):
+        await archive.send(f"p_1_{peer}", peer)
+    acked.messages = [archive.message("p_1_8", 8, "begun"), archive.message("p_1_9", 9, "begun")]
+    acked.fresh = frozenset({"p_1_8", "p_1_9"})
+    for limit, first in ((3, 3), (2, 3), (1, 3), (5, 5), (6, 6), (50, 6)):
+        page = (await list_conversations(ListConversations(limit=limit), ctx)).reply
+        assert page is not None
+        assert len(page.conversations) == first, "one to go on from is always there"
+        assert (page.next is None) == (first == 6)
+        if limit < 3:
+            continue
+        names = [c.conversation_id for c in await listed(ctx, limit)]
+        assert sorted(names) == [f"p_1_{peer}" for peer in (2, 3, 4, 5, 8, 9)]
+
+
 async def test_settings_and_clearing(archive: Archive, ctx: Context[Any]) -> None:
     for _ in range(4):
         await archive.send("p_1_2", 2)
