@@ -40,14 +40,13 @@ class Stream:
     """One user who sends without a pause, and how his sends ended: before and after the answer of the change."""
 
     def __init__(self, world: World, place: dict[str, object]) -> None:
-        settings = world.resources.settings
         self._world = world
         self._place = place
         self._gate = Gate(
             world.resources.redis(),
             world.resources.engine(),
             limits=False,
-            strangers=settings.strangers,
+            strangers=True,  # only what changes may refuse; with friends alone nobody here could begin
         )
         self.answered = False
         self.accepted = asyncio.Semaphore(0)
