@@ -17,6 +17,7 @@ from functions.groups.store import SqlGroups
 from shared.function import Function, on
 from shared.gate import Copies
 from shared.resources import Resources
+from shared.tasks import end
 
 
 @asynccontextmanager
@@ -36,11 +37,8 @@ async def lifespan(resources: Resources) -> AsyncIterator[Deps]:
     try:
         yield Deps(changes, SqlGroups(engine), announcer)
     finally:
-        sweeper.cancel()
-        leaver.cancel()
-        await asyncio.wait(
-            [sweeper]
-        )  # SQL is closed next, and under a statement that would never end
+        # SQL is closed next, and under a statement that would never end.
+        await end(sweeper, leaver)
 
 
 function = Function(

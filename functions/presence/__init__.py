@@ -13,6 +13,7 @@ from shared.function import Function, on
 from shared.gate import Gate
 from shared.presence import PresenceStore
 from shared.resources import Resources
+from shared.tasks import end
 
 
 @asynccontextmanager
@@ -25,8 +26,7 @@ async def lifespan(resources: Resources) -> AsyncIterator[Deps]:
     try:
         yield Deps(gate, store, SqlPlatforms(resources.engine()), watchers)
     finally:
-        sweeper.cancel()
-        await asyncio.wait([sweeper])
+        await end(sweeper)
 
 
 function = Function(
