@@ -10,6 +10,7 @@ from statistics import median
 from laptop.process import LaptopError
 from tests.bench.measure import Report, measure
 from tests.bench.progress import Progress
+from tests.bench.report import MANY
 from tests.bench.scenarios import Options
 from tests.bench.stack import ROOT
 
@@ -57,6 +58,10 @@ def _figures(reports: list[Report]) -> dict[str, float]:
                 samples.setdefault(f"{name} {quantile}, ms", []).append(quantiles[quantile])
         for name, value in report.cpu_us.items():
             samples.setdefault(f"CPU {name}, µs", []).append(value)
+        if report.connections >= MANY:
+            samples.setdefault("connects, /s", []).append(report.connects_per_s)
+            for name, value in report.connect_cpu_us.items():
+                samples.setdefault(f"CPU {name}, µs a connect", []).append(value)
         if report.connections > 1:
             samples.setdefault("edge memory, KiB a connection", []).append(
                 report.memory_kib["edge"]["a connection"]
