@@ -10,14 +10,15 @@ from aiohttp import web
 from edge import frames
 from edge.board import Board
 from edge.directory import Directory
+from edge.door import Door, Headers
 from edge.http import MAX_BODY, Handler, add_command_routes, bearer
 from edge.metrics import prometheus_text
 from edge.middleware import common_headers, cors, errors_as_json
 from edge.presence import Reporter
 from edge.road import Road
 from edge.roster import Roster
-from edge.socket import CLOSE_GRACE_S, Common
-from edge.upgrade import upgrade
+from edge.socket import CLOSE_GRACE_S, Common, Socket
+from edge.upgrade import open_socket, upgrade
 from schemas.commands import COMMANDS
 from schemas.events import Draining
 from shared.adapters.nats import NatsBus
@@ -87,6 +88,10 @@ class Edge:
             raise Unavailable("the message bus is not reached yet")
         return self._common
 
+    def door(self, http: Callable[[], asyncio.Protocol]) -> Door:
+        """The protocol of a new connection. `http` is aiohttp's, which serves `app`."""
+        return Door(self._open_socket, http)
+
     async def drain(self) -> None:
         """Says good-bye to all clients: nothing new is begun, what is under way is answered, then sockets close."""
         self.draining = True
@@ -152,10 +157,17 @@ class Edge:
         self._stats.in_flight = len(self._inbox) if self._inbox is not None else 0
         self._board.post(self._worker, self._stats)
 
+    def _open_socket(self, transport: asyncio.Transport, headers: Headers, token: str) -> Socket:
+        self._welcome()
+        return open_socket(transport, headers, self.common, token or bearer(headers))
+
     async def _ws(self, request: web.Request) -> web.StreamResponse:
+        self._welcome()
+        return upgrade(request, self.common, request.query.get("token") or bearer(request.headers))
+
+    def _welcome(self) -> None:
         if self.draining:
             raise Unavailable("this server is going away; connect again")
-        return upgrade(request, self.common, request.query.get("token") or bearer(request))
 
     async def _healthz(self, _request: web.Request) -> web.Response:
         return web.json_response({"status": "ok"})

@@ -4,7 +4,7 @@ A request's fields come from the path, from the query of a GET, and from a JSON 
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from math import ceil
 from typing import Any
 
@@ -45,12 +45,12 @@ def add_command_routes(
             )
 
 
-def bearer(request: web.Request) -> str:
+def bearer(headers: Mapping[str, str]) -> str:
     """The token of `Authorization: Bearer …`, or "" if the header is absent.
 
     Raises: Unauthenticated if it is there in another form.
     """
-    value = request.headers.get("Authorization", "")
+    value = headers.get("authorization", "")
     scheme, _, token = value.partition(" ")
     if value and scheme.lower() != "bearer":
         raise Unauthenticated("Authorization must be: Bearer <access token>")
@@ -77,7 +77,7 @@ def _handler(
     async def handle(request: web.Request) -> web.Response:
         claims: Claims | None = None
         if not command.anonymous:
-            claims = verifier.verify(bearer(request))
+            claims = verifier.verify(bearer(request.headers))
         data = _data(request, await _body(request), types)
         user_id = claims.sub if claims else subjects.NOBODY
         trace_id = request[TRACE_ID]

@@ -1,8 +1,10 @@
-"""The WebSocket handshake: aiohttp has read the request; from here on the transport is `edge.socket`'s."""
+"""The WebSocket handshake: the request is read; from here on the transport is `edge.socket`'s."""
 
+import asyncio
 import base64
 import binascii
 import hashlib
+from collections.abc import Mapping
 
 from aiohttp import web
 
@@ -33,41 +35,47 @@ class _Rest:
         """Hears from aiohttp that it has let go."""
 
 
-def upgrade(request: web.Request, common: Common, token: str) -> web.StreamResponse:
-    """Answers the handshake and starts a Socket on the connection.
+def open_socket(
+    transport: asyncio.Transport, headers: Mapping[str, str], common: Common, token: str
+) -> Socket:
+    """Answers the handshake and starts a Socket on the connection. `headers` are asked for in lower case.
 
-    Raises: BadRequest if it is no WebSocket handshake.
+    Raises: BadRequest, before anything is done, if it is no WebSocket handshake.
     """
-    accept = _accept(request)
-    transport, protocol = request.transport, request.protocol
-    if transport is None:
-        raise ConnectionResetError
-    rest = _Rest()
-    protocol.set_parser(rest)  # type: ignore[arg-type]
+    accept = _accept(headers)
     transport.write(
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         b"Sec-WebSocket-Accept: %b\r\n\r\n" % accept
     )
     socket = Socket(common, transport)
     transport.set_protocol(socket)
-    # aiohttp forgets the connection, without closing what is no longer its own.
+    socket.start(token)
+    return socket
+
+
+def upgrade(request: web.Request, common: Common, token: str) -> web.StreamResponse:
+    """`open_socket` on a connection of aiohttp's, which forgets it, without closing what is no longer its own."""
+    transport, protocol = request.transport, request.protocol
+    if transport is None:
+        raise ConnectionResetError
+    socket = open_socket(transport, request.headers, common, token)
+    rest = _Rest()
+    protocol.set_parser(rest)  # type: ignore[arg-type]
     protocol.transport = None
     protocol.connection_lost(None)
-    socket.start(token)
     if rest.data:
         socket.data_received(rest.data)
     return _HandedOver()
 
 
-def _accept(request: web.Request) -> bytes:
-    headers = request.headers
-    if "websocket" not in _words(headers.get("Upgrade", "")) or "upgrade" not in _words(
-        headers.get("Connection", "")
+def _accept(headers: Mapping[str, str]) -> bytes:
+    if "websocket" not in _words(headers.get("upgrade", "")) or "upgrade" not in _words(
+        headers.get("connection", "")
     ):
         raise BadRequest("this address speaks WebSocket: an upgrade is required")
-    if headers.get("Sec-WebSocket-Version") != "13":
+    if headers.get("sec-websocket-version") != "13":
         raise BadRequest("Sec-WebSocket-Version must be 13", field="Sec-WebSocket-Version")
-    key = headers.get("Sec-WebSocket-Key", "")
+    key = headers.get("sec-websocket-key", "")
     try:
         valid = len(base64.b64decode(key, validate=True)) == 16
     except (binascii.Error, ValueError):

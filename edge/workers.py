@@ -124,12 +124,15 @@ async def _serve(
         shutdown_timeout=CLOSE_GRACE_S,  # all is answered by then, and has only to be written
     )
     await runner.setup()
-    await web.SockSite(runner, listener, backlog=BACKLOG).start()
+    http = runner.server
+    assert http is not None
+    server = await loop.create_server(lambda: edge.door(http), sock=listener, backlog=BACKLOG)
     memory.settle()
     await stop.wait()
     if parent is not None:
         loop.remove_reader(parent)
     await edge.drain()
+    server.close()
     await runner.cleanup()
     await close_tracing()
     return 1 if edge.failed else 0

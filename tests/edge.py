@@ -143,6 +143,14 @@ async def connect(
         yield client
 
 
+def handshake(query: str = "") -> bytes:
+    """A client's request for a WebSocket."""
+    return (
+        f"GET /ws{query} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    ).encode()
+
+
 class RawSocket:
     """A WebSocket connection whose bytes the test writes itself."""
 
@@ -154,16 +162,15 @@ class RawSocket:
     async def open(cls, port: int, access_token: str, behind: bytes = b"", **kwargs: Any) -> Self:
         """Does the handshake, with `behind` in the same packet."""
         raw = cls(*await asyncio.open_connection("127.0.0.1", port, **kwargs))
-        query = f"?token={access_token}" if access_token else ""
-        request = (
-            f"GET /ws{query} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-            "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-        )
-        raw.writer.write(request.encode() + behind)
-        head = await raw.reader.readuntil(b"\r\n\r\n")
+        raw.send(handshake(f"?token={access_token}" if access_token else "") + behind)
+        await raw.shaken()
+        return raw
+
+    async def shaken(self) -> None:
+        """Reads the answer to `handshake`."""
+        head = await self.reader.readuntil(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 101 "), head
         assert b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=" in head
-        return raw
 
     def send(self, data: bytes) -> None:
         """Writes bytes as they are."""

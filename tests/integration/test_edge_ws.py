@@ -18,7 +18,15 @@ from shared.errors import Conflict
 from shared.function import Context, Function, Outcome, on
 from shared.hosts.nats import Host
 from shared.ids import now_ms
-from tests.edge import Client, EdgeProcess, RawSocket, client_frame, connect, token
+from tests.edge import (
+    Client,
+    EdgeProcess,
+    RawSocket,
+    client_frame,
+    connect,
+    handshake,
+    token,
+)
 from tests.servers import NatsServer
 from tests.support import until
 
@@ -276,6 +284,28 @@ async def test_frames_right_behind_the_handshake(edge: EdgeProcess) -> None:
     ping = client_frame(frames.TEXT, b'{"type":"ping","id":1}')
     behind = client_frame(frames.TEXT, auth) + ping
     async with await RawSocket.open(edge.port, "", behind) as raw:
+        got = [await raw.text(), await raw.text()]
+        assert sorted(f["type"] for f in got) == ["ack", "ready"]
+
+
+async def test_a_handshake_in_pieces(edge: EdgeProcess) -> None:
+    request = handshake(f"?token={token()}")
+    async with RawSocket(*await asyncio.open_connection("127.0.0.1", edge.port)) as raw:
+        raw.send(request[:30])
+        assert edge.status("/healthz") == 200, "the first piece must have come alone"
+        raw.send(request[30:])
+        await raw.shaken()
+        assert (await raw.text())["type"] == "ready"
+
+
+async def test_a_handshake_behind_another_request(edge: EdgeProcess) -> None:
+    """As from a proxy that keeps its connections."""
+    ping = client_frame(frames.TEXT, b'{"type":"ping","id":1}')
+    async with RawSocket(*await asyncio.open_connection("127.0.0.1", edge.port)) as raw:
+        raw.send(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert (await raw.reader.readuntil(b"}")).startswith(b"HTTP/1.1 200 ")
+        raw.send(handshake(f"?token={token()}") + ping)
+        await raw.shaken()
         got = [await raw.text(), await raw.text()]
         assert sorted(f["type"] for f in got) == ["ack", "ready"]
 
