@@ -343,7 +343,8 @@ class Groups:
 def _add(group: Group, user: User) -> None:
     group.users.append(user)
     user.groups.append(group)
-    group.newest = max(group.newest, user.heard_of(group.id))
+    if user.heard is not None:
+        group.newest = max(group.newest, user.heard_of(group.id))
 
 
 def _deliver(group: Group, payload: bytes, headers: bytes, version: int) -> None:
