@@ -148,7 +148,7 @@ class HotWriter:
         await self._put(keys, args)
 
     async def repair(self, conversation_id: str, rev: int, messages: Mapping[int, bytes]) -> None:
-        """Adds messages by seq that were read from SQL together with its `message_rev`, never over something newer."""
+        """Adds messages by seq that were read from SQL after its `message_rev`, never over something newer."""
         args: list[int | bytes] = [KEPT, TTL_S, rev]
         for seq, json in messages.items():
             args += (seq, json)

@@ -8,6 +8,7 @@ from sqlalchemy import delete, insert, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from functions.history.tail import Cached, Tail
+from functions.timeline.sends import row_of
 from schemas.messages import Message
 from shared import tables
 from shared.ids import members_of_private, month_of, snowflake, snowflake_ms
@@ -175,20 +176,9 @@ class Archive:
 
 def _row(message: Message) -> dict[str, Any]:
     """Columns of `message_<month>`."""
-    return {
-        "id": int(message.msg_id),
-        "msg_id": message.msg_id,
-        "conversation_id": message.conversation_id,
-        "sender_id": message.sender_id,
-        "msg_type": message.msg_type,
-        "content": message.content,
-        "status": 0,
-        "created_at": "2026-01-01 00:00:00.000",
-        "seq": message.seq,
-        "rev": 0,
-        "client_msg_id": message.client_msg_id,
-        "mentions": msgspec.json.encode(message.mentions).decode() if message.mentions else None,
-    }
+    number = int(message.msg_id)
+    columns = tables.message_table(month_of(snowflake_ms(number))).c.keys()
+    return dict(zip(columns, row_of(message, number), strict=True))
 
 
 class Acked:

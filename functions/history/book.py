@@ -8,12 +8,11 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from functions.history.former import as_left
 from functions.history.receipts import Pin, Place, Reader, Readers
-from functions.history.store import encode
 from functions.history.view import Mine
 from schemas.conversations import Edit
 from shared import tables
 from shared.adapters.sql import reading, snapshot
-from shared.lookup import MessageRow, by_ids, time_of
+from shared.lookup import MessageRow, by_ids, json_of, time_of
 
 
 class SqlBook:
@@ -81,7 +80,7 @@ class SqlBook:
             page = rows[:limit]
             messages = await by_ids(connection, [row.msg_id for row in page])
             shown = [r for r in page if r.msg_id in messages and mine.sees(messages[r.msg_id].seq)]
-            texts = [encode(messages[row.msg_id]) for row in shown]
+            texts = [json_of(messages[row.msg_id]) for row in shown]
             if mine.until_seq is not None:
                 texts = await as_left(connection, conversation_id, mine.until_seq, texts)
         seen = [

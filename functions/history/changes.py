@@ -7,13 +7,13 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from functions.history.former import as_left
-from functions.history.store import Key, SqlArchive, encode
+from functions.history.store import Key, SqlArchive
 from functions.history.view import Mine
 from schemas.messages import ReadState
 from shared import tables
 from shared.adapters.sql import snapshot
 from shared.ids import members_of_private
-from shared.lookup import by_ids
+from shared.lookup import by_ids, json_of
 
 MAX_BYTES = 256 << 10
 """Most bytes of changes in one answer, which holds messages too."""
@@ -70,7 +70,7 @@ class SqlChanges:
                 for at, msg_id in rows:
                     row = messages.get(msg_id)
                     if row is not None and row.rev == at and mine.sees(row.seq):
-                        message = encode(row)
+                        message = json_of(row)
                         if mine.until_seq is not None:
                             (message,) = await as_left(
                                 connection, conversation_id, mine.until_seq, [message]

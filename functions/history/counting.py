@@ -1,66 +1,19 @@
-"""Counts unread messages and mentions: one query for each month that holds some, over many conversations at once."""
+"""Counts unread messages and mentions of many conversations at once."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
 
-from sqlalchemy import ColumnElement, Table, and_, func, or_, select, text
+from sqlalchemy import and_, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from functions.history.parts import Part, within
 from shared import tables
-from shared.adapters.bulk import literals
 
 EVERYBODY = 0
 """User of `message_mention` for "all"."""
 
 
-class Part(NamedTuple):
-    """Messages of one conversation between two `seq`, both included."""
-
-    conversation_id: str
-    first: int
-    last: int
-
-
 Counts = Sequence[tuple[str, int]]
 """(conversation_id, number); none for a conversation that has none."""
-
-
-async def by_month(
-    connection: AsyncConnection, parts: Iterable[Part]
-) -> Mapping[int, Sequence[Part]]:
-    """In which monthly tables these parts lie; a part may lie in several."""
-    wanted = {part.conversation_id: part for part in parts if part.first <= part.last}
-    if not wanted:
-        return {}
-    c = tables.conversation_month.c
-    query = (
-        select(c.conversation_id, c.month, c.first_seq)
-        .where(text(f"{c.conversation_id} IN ({literals(wanted)})"))
-        .order_by(c.month.desc())
-    )
-    found: dict[int, list[Part]] = {}
-    begun: set[str] = set()
-    for conversation_id, month, first_seq in await connection.execute(query):
-        part = wanted[conversation_id]
-        if conversation_id not in begun and first_seq <= part.last:
-            found.setdefault(month, []).append(part)
-            if first_seq <= part.first:
-                begun.add(conversation_id)  # the part lies in no earlier month
-    return found
-
-
-def within(table: Table, parts: Iterable[Part]) -> ColumnElement[bool]:
-    """Condition on the rows of these parts. Literals: so many parameters would cost more than the query."""
-    c = table.c
-    return text(  # type: ignore[return-value]
-        "("
-        + " OR ".join(
-            f"({c.conversation_id}={literals([part.conversation_id])}"
-            f" AND {c.seq} BETWEEN {part.first} AND {part.last})"
-            for part in parts
-        )
-        + ")"
-    )
 
 
 async def unread(

@@ -6,6 +6,7 @@ from typing import NamedTuple, Protocol
 from functions.history.span import Bounds, Span, span_of
 from functions.history.view import View, known
 from shared.errors import Unavailable
+from shared.hot import KEPT
 
 MAX_ANSWER = 512 << 10
 """Most bytes of messages in one answer: NATS carries 1 MiB."""
@@ -28,13 +29,6 @@ class Window(NamedTuple):
     rev: int = 0
 
 
-class Stored(NamedTuple):
-    """(seq, message) as they are stored, ascending, and the conversation's `message_rev` at that moment."""
-
-    messages: Sequence[tuple[int, bytes]]
-    rev: int
-
-
 class Cache(Protocol):
     """The newest messages of conversations, maybe stale, maybe empty; never an error."""
 
@@ -42,7 +36,7 @@ class Cache(Protocol):
         """What it has of a page; under way as soon as this is called."""
 
     async def repair(self, conversation_id: str, messages: Mapping[int, bytes], rev: int) -> None:
-        """Adds what was read from the archive as of `rev`, never over something newer."""
+        """Adds what was read from the archive as of `rev` or later, never over something newer."""
 
 
 class Archive(Protocol):
@@ -51,8 +45,10 @@ class Archive(Protocol):
     def view(self, user_id: int, conversation_id: str) -> Awaitable[View | None]:
         """See `view.Views`; under way as soon as this is called. Raises: Unavailable."""
 
-    async def read(self, conversation_id: str, first: int, last: int) -> Stored:
-        """Messages between two `seq`, both included. Raises: Unavailable."""
+    def read(
+        self, conversation_id: str, first: int, last: int
+    ) -> Awaitable[Sequence[tuple[int, bytes]]]:
+        """(seq, message) of what is stored between two `seq`, both included, ascending. Raises: Unavailable."""
 
     async def as_left(
         self, conversation_id: str, until_seq: int, messages: Sequence[bytes]
@@ -130,15 +126,18 @@ class Pages:
                 return Page(list(messages), span)
             return _cut(list(enumerate(messages, span.first)), span.newest_first)
         self.misses += 1
-        found, rev = await self._archive.read(conversation_id, span.first, span.last)
+        found = await self._archive.read(conversation_id, span.first, span.last)
         if span.newest_first and (not found or found[-1][0] < span.last):
             # The newest are on their way into the archive, and the cache has lost some of them: the page is as of
             # what is stored, and `max_seq` says that there is more.
             if not found and not stored:
                 raise Unavailable("the first messages are on their way into the archive")
             span = span_of(bounds, found[-1][0] if found else stored, low)
-            found, rev = await self._archive.read(conversation_id, span.first, span.last)
-        await self._cache.repair(conversation_id, dict(found), rev)
+            found = await self._archive.read(conversation_id, span.first, span.last)
+        oldest = view.head.seq - KEPT  # what is older the cache would not keep
+        await self._cache.repair(
+            conversation_id, {s: m for s, m in found if s > oldest}, view.head.message_rev
+        )
         return _cut(found, span.newest_first)
 
 

@@ -7,14 +7,13 @@ from typing import Protocol
 import msgspec
 
 from functions.history.pages import MAX_ANSWER
-from functions.history.store import encode
 from functions.history.view import Mine, check_private, not_mine
 from schemas.search import SearchMessages
 from schemas.types import Model
 from shared.errors import BadRequest
 from shared.function import Context, Outcome
 from shared.ids import MAX_ID
-from shared.lookup import MessageRow
+from shared.lookup import MessageRow, json_of
 from shared.words import Term, contains, terms_of, text_of
 
 SCAN = 200
@@ -82,7 +81,7 @@ async def search(cmd: SearchMessages, ctx: Context[HasDeps]) -> Outcome[FoundPag
         late = await index.edited_late(rows, mine)
         for row in rows:
             if row.id not in late and _is_found(row, mine, terms):
-                message = encode(row)
+                message = json_of(row)
                 size += len(message)
                 if len(found) == cmd.limit or (found and size > MAX_ANSWER):
                     return Outcome(FoundPage(found, str(before)))

@@ -7,12 +7,12 @@ from sqlalchemy import Row, Select, and_, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from functions.history import counting
-from functions.history.counting import Part, within
 from functions.history.listing import Entry, Place
-from functions.history.store import encode
+from functions.history.parts import Part, by_month, messages
 from functions.history.view import Head, Mine
 from shared import tables
 from shared.adapters.sql import snapshot, writing
+from shared.lookup import json_of
 
 _HEAD, _MINE = tables.conversation.c, tables.user_conversation.c
 _ENTRIES = select(
@@ -99,7 +99,7 @@ class SqlShelf:
                 is None  # who has left has nothing to read any more, nor can say that he has
             ]
             numbers: dict[str, list[int]] = {c: [0, 0] for c in entries}
-            for month, parts in (await counting.by_month(connection, unread)).items():
+            for month, parts in (await by_month(connection, unread)).items():
                 for c, n in await counting.unread(connection, month, parts, user_id):
                     numbers[c][0] += n
                 for c, n in await counting.mentions(connection, month, parts, user_id):
@@ -110,10 +110,9 @@ class SqlShelf:
                 if e.mine.sees(last := e.mine.upto(e.head.seq))
             ]
             texts: dict[str, bytes] = {}
-            for month, parts in (await counting.by_month(connection, newest)).items():
-                table = tables.message_table(month)
-                rows = await connection.execute(select(table).where(within(table, parts)))
-                texts |= {row.conversation_id: encode(row) for row in rows}
+            for month, parts in (await by_month(connection, newest)).items():
+                rows = await messages(connection, month, parts)
+                texts |= {row.conversation_id: json_of(row) for row in rows}
         return [
             e._replace(unread=numbers[c][0], mentions=numbers[c][1], last=texts.get(c, b""))
             for c, e in entries.items()

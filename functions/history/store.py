@@ -1,26 +1,21 @@
-"""The archive in SQL: what users see of conversations (coalesced), and messages out of the monthly tables."""
+"""The archive in SQL: what users see of conversations, for all who ask at the same time, and their messages."""
 
 from collections.abc import Awaitable, Iterable, Sequence
 from typing import Any
 
-import msgspec
-from sqlalchemy import Row, select
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from functions.history.former import EDITED, as_left
-from functions.history.pages import Stored
+from functions.history.parts import Part, by_month, messages
 from functions.history.view import Head, Mine, View
 from shared import tables
 from shared.adapters.bulk import literals
-from shared.adapters.sql import reading, snapshot
+from shared.adapters.sql import reading
 from shared.coalesce import Coalescer
-from shared.lookup import message_of
+from shared.lookup import json_of
 
-_HEAD, _MINE, _MONTH = (
-    tables.conversation.c,
-    tables.user_conversation.c,
-    tables.conversation_month.c,
-)
+_HEAD, _MINE = tables.conversation.c, tables.user_conversation.c
 _VIEWS = select(
     _HEAD.conversation_id,
     _HEAD.max_seq,
@@ -38,6 +33,12 @@ _VIEWS = select(
     _MINE.conversation_id == _HEAD.conversation_id,
 )
 
+MAX_PARTS = 8
+"""Pages of one query: all its rows are decoded before anything else goes on."""
+
+Messages = Sequence[tuple[int, bytes]]
+"""(seq, message as JSON), ascending."""
+
 Key = tuple[int, str]
 """user_id, conversation_id."""
 
@@ -51,40 +52,17 @@ class SqlArchive:
         self._reader = reader or engine
         self._views_of = str(_VIEWS.compile(dialect=engine.dialect))
         self._views: Coalescer[Key, View | None] = Coalescer(self.views)
+        self._parts: Coalescer[Part, Messages] = Coalescer(self._read, most=MAX_PARTS)
 
     def view(self, user_id: int, conversation_id: str) -> Awaitable[View | None]:
         """See `view.Views.view`."""
         return self._views.ask((user_id, conversation_id))
 
-    async def read(self, conversation_id: str, first: int, last: int) -> Stored:
-        """See `pages.Archive.read`. Only the months that hold the span are read."""
-        of_months = (
-            select(_MONTH.month, _MONTH.first_seq, _HEAD.message_rev)
-            .join_from(
-                tables.conversation_month,
-                tables.conversation,
-                _MONTH.conversation_id == _HEAD.conversation_id,
-            )
-            .where(_MONTH.conversation_id == conversation_id, _MONTH.first_seq <= last)
-            .order_by(_MONTH.month)
-        )
-        found: list[tuple[int, bytes]] = []
-        async with snapshot(self._engine) as connection:
-            months = (await connection.execute(of_months)).all()
-            for i, (month, _, _) in enumerate(months):
-                if i + 1 < len(months) and months[i + 1].first_seq <= first:
-                    continue  # the span begins in a later month
-                table = tables.message_table(month)
-                rows = await connection.execute(
-                    select(table)
-                    .where(
-                        table.c.conversation_id == conversation_id,
-                        table.c.seq.between(first, last),
-                    )
-                    .order_by(table.c.seq)
-                )
-                found += [(row.seq, encode(row)) for row in rows]
-        return Stored(found, months[0].message_rev if months else 0)
+    def read(
+        self, conversation_id: str, first: int, last: int
+    ) -> Awaitable[Sequence[tuple[int, bytes]]]:
+        """See `pages.Archive.read`."""
+        return self._parts.ask(Part(conversation_id, first, last))
 
     async def as_left(
         self, conversation_id: str, until_seq: int, messages: Sequence[bytes]
@@ -131,10 +109,18 @@ class SqlArchive:
                 found = {(row.user_id, row.conversation_id): _view(row) for row in rows}
         return [found.get(key) for key in wanted]
 
-
-def encode(row: Row[tuple[Any, ...]]) -> bytes:
-    """A row as the JSON of schemas.messages.Message, byte for byte as the timeline has pushed it."""
-    return msgspec.json.encode(message_of(row))
+    async def _read(self, parts: Sequence[Part]) -> Sequence[Messages]:
+        # No transaction around these: a month that begins in between would add to the end, and a page may end early.
+        found: dict[tuple[str, int], bytes] = {}
+        with reading():
+            async with self._reader.connect() as connection:
+                for month, held in (await by_month(connection, parts)).items():
+                    for row in await messages(connection, month, held):
+                        found[row.conversation_id, row.seq] = json_of(row)
+        return [
+            [(seq, found[c, seq]) for seq in range(first, last + 1) if (c, seq) in found]
+            for c, first, last in parts
+        ]
 
 
 def _view(row: Any) -> View:

@@ -1,27 +1,46 @@
-"""How many of the messages that were read came out of the hot cache.
+"""How many pages came out of the hot cache, by the numbers of `history` itself."""
 
-The cache itself tells: whatever a reader did not find there he puts there, and the script that does so asks once for
-each message whether it is there already (ZCOUNT), as it does for each message that the timeline adds.
-"""
+from typing import NamedTuple
 
-from redis.asyncio import Redis
+import msgspec
+import nats
 
-from tests.bench.loads.reads import MESSAGES_READ
 from tests.bench.stack import Stack
-from tests.bench.talk import Result
 
 
-async def repaired(stack: Stack) -> int:
-    """Messages put into the cache so far, by readers and by the timeline."""
-    async with Redis.from_url(stack.redis_url) as client:
-        stats = await client.info("commandstats")
-    return int(stats.get("cmdstat_zcount", {}).get("calls", 0))
+class Pages(NamedTuple):
+    """Pages so far, and those of them that were in the cache."""
+
+    hits: int
+    total: int
 
 
-async def hit_rate(stack: Stack, before: int, result: Result) -> float | None:
-    """The share of the messages read in a part that came from the cache; None if none were read."""
-    read = result.counts.get(MESSAGES_READ, 0)
-    if not read:
-        return None
-    missed = await repaired(stack) - before - result.counts.get("acked", 0)
-    return 1 - missed / read
+class _Data(msgspec.Struct):
+    cache_hits: int
+    cache_misses: int
+
+
+class _Endpoint(msgspec.Struct):
+    data: _Data | None = None
+
+
+class _Stats(msgspec.Struct):
+    endpoints: list[_Endpoint]
+
+
+async def pages(stack: Stack) -> Pages:
+    """Asks `history`."""
+    client = await nats.connect(stack.nats_url)
+    try:
+        answer = await client.request("$SRV.STATS.history", timeout=10)
+    finally:
+        await client.close()
+    endpoints = msgspec.json.decode(answer.data, type=_Stats).endpoints
+    (data,) = (endpoint.data for endpoint in endpoints if endpoint.data is not None)
+    return Pages(data.cache_hits, data.cache_hits + data.cache_misses)
+
+
+def hit_rate(before: Pages, after: Pages) -> float | None:
+    """The share of a part's pages; None if none were read."""
+    total = after.total - before.total
+    return (after.hits - before.hits) / total if total else None

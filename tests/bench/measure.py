@@ -98,9 +98,9 @@ class _Run:
                         generators.run(part), self._progress.step("warming up", part.seconds)
                     )
                 )
-            misses_before = await cache.repaired(system)
+            pages_before = await cache.pages(system)
             result, cpu = await self._measured(load)
-            hit_rate = await cache.hit_rate(system, misses_before, result)
+            hit_rate = cache.hit_rate(pages_before, await cache.pages(system))
         system.check()
         problems = self._problems
         for part_result in (connected, result):

@@ -31,7 +31,7 @@ def table(report: Report) -> str:
         if name not in report.per_s:
             lines.append(f"{name:<28}{count:>12,}")
     if report.cache_hit_rate is not None:
-        lines.append(f"{'messages from the cache':<28}{report.cache_hit_rate:>11.1%}")
+        lines.append(f"{'pages from the cache':<28}{report.cache_hit_rate:>11.1%}")
     for name, quantiles in report.latency_ms.items():
         values = "".join(f"{q:>7} {value:>9.2f}" for q, value in quantiles.items())
         lines.append(f"{name + ', ms':<18}{values}")

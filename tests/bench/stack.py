@@ -46,11 +46,11 @@ class Stack:
     """A running system. `parts` has all its processes by name, the servers first."""
 
     def __init__(
-        self, folder: Path, db_url: str, redis_url: str, port: int, parts: dict[str, Process]
+        self, folder: Path, db_url: str, nats_url: str, port: int, parts: dict[str, Process]
     ) -> None:
         self.folder = folder
         self.port = port
-        self.redis_url = redis_url
+        self.nats_url = nats_url
         self.parts = parts
         self.engine: AsyncEngine = open_engine(db_url, pool_size=1)
 
@@ -153,7 +153,7 @@ async def running(
                 await _until(
                     part, lambda part=part: '"serving ' in part.log.read_text(errors="replace")
                 )
-        system = Stack(folder, db_url, started["redis"].url, port, parts)
+        system = Stack(folder, db_url, started["nats"].url, port, parts)
         try:
             yield system
         finally:

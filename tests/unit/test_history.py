@@ -10,12 +10,13 @@ from hypothesis import strategies as st
 
 from functions.history.changes import Changes
 from functions.history.handler import Deps, history, sync
-from functions.history.pages import MAX_ANSWER, Pages, Stored, Window
+from functions.history.pages import MAX_ANSWER, Pages, Window
 from functions.history.span import Bounds, span_of
 from functions.history.view import Head, Mine, View
 from schemas.messages import GetHistory, Position, ReadState, Sync
 from shared.errors import AppError, Forbidden, NotMember, Unavailable
 from shared.function import Context
+from shared.hot import KEPT
 
 
 class FakeArchive:
@@ -49,15 +50,11 @@ class FakeArchive:
             return None
         return View(self.head(conversation_id), self.mine.get(conversation_id, Mine()))
 
-    async def read(self, conversation_id: str, first: int, last: int) -> Stored:
-        return Stored(
-            [
-                (s, m)
-                for s, m in self.conversations.get(conversation_id, {}).items()
-                if first <= s <= last
-            ],
-            self.head(conversation_id).message_rev,
-        )
+    async def read(
+        self, conversation_id: str, first: int, last: int
+    ) -> Sequence[tuple[int, bytes]]:
+        stored = self.conversations.get(conversation_id, {})
+        return [(seq, message) for seq, message in stored.items() if first <= seq <= last]
 
     async def as_left(
         self, _conversation_id: str, _until_seq: int, messages: Sequence[bytes]
@@ -184,6 +181,15 @@ async def test_the_cache_answers_when_it_holds_the_whole_page_and_is_repaired_ot
     for hits, misses in ((0, 1), (1, 1)):
         await history(GetHistory("p_1_2"), ctx)
         assert (pages.hits, pages.misses) == (hits, misses)
+
+
+async def test_what_the_cache_would_not_keep_is_not_put_there() -> None:
+    archive, cache = FakeArchive({"p_1_2": KEPT + 100}), FakeCache()
+    ctx = context(archive, cache)
+    await history(GetHistory("p_1_2", before_seq=101), ctx)
+    assert not cache.held["p_1_2"]
+    await history(GetHistory("p_1_2", before_seq=111), ctx)
+    assert sorted(cache.held["p_1_2"]) == list(range(101, 111))
 
 
 async def test_a_cache_that_fell_behind_is_noticed() -> None:
