@@ -163,8 +163,6 @@ def jobs(options: Options, port: int, secret: str) -> list[Job]:
             seeded=scenario.seeded(options),
             group=GROUP,
             cold=options.cold,
-            # A source address has 28,000 ports.
-            source=f"127.0.0.{i + 2}",
         )
-        for i, (first, mine) in enumerate(split)
+        for first, mine in split
     ]

@@ -10,8 +10,7 @@ from tests.bench.histogram import Histogram
 class Job(msgspec.Struct, kw_only=True):
     """What a load process is to be. It owns the users `first` … `first + users - 1`.
 
-    seeded: messages that every conversation has already. group: that is written to. source: address to connect
-    from.
+    seeded: messages that every conversation has already. group: that is written to.
     """
 
     kind: str
@@ -27,7 +26,6 @@ class Job(msgspec.Struct, kw_only=True):
     seeded: int = 0
     group: int = 0
     cold: bool = False
-    source: str = "127.0.0.1"
 
 
 class Part(msgspec.Struct, kw_only=True):
