@@ -53,6 +53,8 @@ async def test_sigterm_answers_what_is_under_way(
                 assert await asyncio.to_thread(edge.status, "/healthz") == 200
                 late = await client.ask('{"type":"user.me","id":2}')
                 assert (late["code"], late["id"]) == ("unavailable", 2)
+                with pytest.raises(aiohttp.WSServerHandshakeError, match="503"):
+                    await http.ws_connect(f"{edge.url}/ws?token={token()}")
             for reply in replies:
                 bus.send(reply, b'{"done":true}')
             assert await client.next() == {"type": "ack", "id": 1, "data": {"done": True}}
@@ -73,6 +75,15 @@ async def test_a_second_sigterm_ends_at_once(nats_server: NatsServer, bus: NatsB
             assert (await client.next())["type"] == "draining"
             edge.terminate()
             assert await edge.ended() == 1
+
+
+async def test_a_connection_that_says_nothing_holds_nothing_up(nats_server: NatsServer) -> None:
+    with await started(nats_server.url) as edge:
+        _, silent = await asyncio.open_connection("127.0.0.1", edge.port)
+        assert await asyncio.to_thread(edge.status, "/healthz") == 200, "it was accepted before"
+        edge.terminate()
+        assert await edge.ended() == 0
+        silent.close()
 
 
 async def test_a_signal_to_the_whole_group_drains_too(nats_server: NatsServer) -> None:
