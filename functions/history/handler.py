@@ -1,7 +1,7 @@
 """`message.history` and `message.sync`: which messages and changes are meant, and may the asker see them."""
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 import msgspec
@@ -17,6 +17,9 @@ from shared.function import Context, Outcome
 MAX_POSITIONS = 500
 AT_ONCE = 16
 """Conversations of one sync that are read at the same time."""
+
+
+_NONE = msgspec.Raw(b"[]")
 
 
 class PageReader(Protocol):
@@ -49,10 +52,10 @@ class Deps(msgspec.Struct, frozen=True):
 class HistoryPage(Model):
     """schemas.messages.History with its messages still encoded: they pass through untouched."""
 
-    messages: list[msgspec.Raw]
+    messages: msgspec.Raw
     has_more: bool
     max_seq: int
-    changes: list[msgspec.Raw]
+    changes: msgspec.Raw
     max_rev: int
     upto_rev: int | None = None
     first_seq: int = 1
@@ -82,7 +85,12 @@ async def history(cmd: GetHistory, ctx: Context[Deps]) -> Outcome[HistoryPage]:
     end = newest if cmd.before_seq is None else min(newest, cmd.before_seq - 1)
     more = page.span.first > low + 1 if page.span.newest_first else page.span.last < end
     reply = HistoryPage(
-        _raw(page.messages), more and end > low, newest, [], view.head.rev, first_seq=low + 1
+        _array(page.messages),
+        more and end > low,
+        newest,
+        _NONE,
+        view.head.rev,
+        first_seq=low + 1,
     )
     if cmd.after_rev is not None:
         # After the messages: what changes in between is among the changes then.
@@ -148,10 +156,10 @@ async def _catch_up(
     page = await deps.pages.after(conversation_id, Bounds(after_seq, None, limit), view)
     newest = mine.upto(head.seq)
     reply = SyncedPage(
-        _raw(page.messages),
+        _array(page.messages),
         page.span.last < newest,
         newest,
-        [],
+        _NONE,
         head.rev,
         upto_rev=head.rev,
         first_seq=mine.low + 1,
@@ -165,16 +173,16 @@ async def _catch_up(
 
 
 def _add(reply: HistoryPage, changes: Changes, reads: list[ReadState]) -> None:
-    reply.changes = _raw(changes.messages)
+    reply.changes = _array(b",".join(changes.messages))
     reply.upto_rev = changes.upto
     reply.max_rev = max(reply.max_rev, changes.rev)
     reply.has_more = reply.has_more or changes.upto < changes.rev
     reply.reads = reads
 
 
-def _raw(messages: Iterable[bytes]) -> list[msgspec.Raw]:
-    return [msgspec.Raw(m) for m in messages]
+def _array(messages: bytes) -> msgspec.Raw:
+    return msgspec.Raw(b"[%b]" % messages)
 
 
-def _size(messages: list[msgspec.Raw]) -> int:
-    return sum(len(bytes(m)) for m in messages)
+def _size(messages: msgspec.Raw) -> int:
+    return memoryview(messages).nbytes

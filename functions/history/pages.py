@@ -3,8 +3,10 @@
 from collections.abc import Awaitable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
+import msgspec
+
 from functions.history.span import Bounds, Span, span_of
-from functions.history.view import View, known
+from functions.history.view import Head, View, known
 from shared.errors import Unavailable
 from shared.hot import KEPT
 
@@ -12,20 +14,26 @@ MAX_ANSWER = 512 << 10
 """Most bytes of messages in one answer: NATS carries 1 MiB."""
 
 
-class Page(NamedTuple):
-    """Messages as JSON, ascending and without gaps."""
+Messages = Sequence[tuple[int, bytes]]
+"""(seq, message as JSON), ascending."""
 
-    messages: list[bytes]
+_split = msgspec.json.Decoder(list[msgspec.Raw]).decode
+
+
+class Page(NamedTuple):
+    """Messages as JSON with commas between them, ascending and without gaps."""
+
+    messages: bytes
     span: Span
 
 
 class Window(NamedTuple):
-    """What the cache has: its newest `seq`, the messages that the bounds mean by that (none unless it has all), and
-    the `rev` up to which these are right.
+    """What the cache has: its newest `seq`, the messages that the bounds mean by that (none unless it has all) as in a
+    `Page`, and the `rev` up to which these are right.
     """
 
     newest: int
-    messages: Sequence[bytes]
+    messages: bytes
     rev: int = 0
 
 
@@ -45,14 +53,10 @@ class Archive(Protocol):
     def view(self, user_id: int, conversation_id: str) -> Awaitable[View | None]:
         """See `view.Views`; under way as soon as this is called. Raises: Unavailable."""
 
-    def read(
-        self, conversation_id: str, first: int, last: int
-    ) -> Awaitable[Sequence[tuple[int, bytes]]]:
-        """(seq, message) of what is stored between two `seq`, both included, ascending. Raises: Unavailable."""
+    def read(self, conversation_id: str, first: int, last: int) -> Awaitable[Messages]:
+        """What is stored between two `seq`, both included. Raises: Unavailable."""
 
-    async def as_left(
-        self, conversation_id: str, until_seq: int, messages: Sequence[bytes]
-    ) -> list[bytes]:
+    async def as_left(self, conversation_id: str, until_seq: int, found: Messages) -> Messages:
         """Messages of the archive as they were when the message `until_seq` came. Raises: Unavailable."""
 
 
@@ -84,47 +88,24 @@ class Pages:
         narrow = mine.narrow(bounds)
         if narrow != bounds:
             window = await self._cache.read(conversation_id, narrow)
-        return view, await self._seen(conversation_id, narrow, view, window, stored.seq)
+        return view, await self._page(conversation_id, narrow, view, window, stored.seq)
 
     async def after(self, conversation_id: str, bounds: Bounds, view: View) -> Page:
         """The page that the bounds mean in a conversation whose view is known. Raises: Unavailable."""
         bounds = view.mine.narrow(bounds)
         window = await self._cache.read(conversation_id, bounds)
-        return await self._seen(conversation_id, bounds, view, window, view.head.seq)
-
-    async def _seen(
-        self, conversation_id: str, bounds: Bounds, view: View, window: Window, stored: int
-    ) -> Page:
-        """The page as the member sees it: after he has left, as it was then."""
-        until = view.mine.until_seq
-        if until is None:
-            return await self._page(conversation_id, bounds, view, window, stored)
-        # Without the cache, which may hold an edit of which the archive does not know yet what was before.
-        page = await self._page(conversation_id, bounds, view, Window(window.newest, ()), stored)
-        messages = await self._archive.as_left(conversation_id, until, page.messages)
-        if messages == page.messages:
-            return page
-        return _cut(list(enumerate(messages, page.span.first)), page.span.newest_first)
+        return await self._page(conversation_id, bounds, view, window, view.head.seq)
 
     async def _page(
         self, conversation_id: str, bounds: Bounds, view: View, window: Window, stored: int
     ) -> Page:
-        low = view.mine.low
-        span = span_of(bounds, view.head.seq, low)
+        span = span_of(bounds, view.head.seq, view.mine.low)
         if span.last < span.first:
-            return Page([], span)
-        if (
-            window.messages
-            and window.rev >= view.head.message_rev
-            and span_of(bounds, window.newest, low) == span
-        ):
+            return Page(b"", span)
+        # Not for one who has left: the cache may hold an edit of which the archive does not know yet what was before.
+        if view.mine.until_seq is None and (page := _held(window, bounds, span, view.head)):
             self.hits += 1
-            messages = window.messages[
-                -(span.last - span.first + 1) :
-            ]  # without what he may not see
-            if sum(map(len, messages)) <= MAX_ANSWER:
-                return Page(list(messages), span)
-            return _cut(list(enumerate(messages, span.first)), span.newest_first)
+            return page
         self.misses += 1
         found = await self._archive.read(conversation_id, span.first, span.last)
         if span.newest_first and (not found or found[-1][0] < span.last):
@@ -132,16 +113,29 @@ class Pages:
             # what is stored, and `max_seq` says that there is more.
             if not found and not stored:
                 raise Unavailable("the first messages are on their way into the archive")
-            span = span_of(bounds, found[-1][0] if found else stored, low)
+            span = span_of(bounds, found[-1][0] if found else stored, view.mine.low)
             found = await self._archive.read(conversation_id, span.first, span.last)
         oldest = view.head.seq - KEPT  # what is older the cache would not keep
         await self._cache.repair(
             conversation_id, {s: m for s, m in found if s > oldest}, view.head.message_rev
         )
+        if view.mine.until_seq is not None:
+            found = await self._archive.as_left(conversation_id, view.mine.until_seq, found)
         return _cut(found, span.newest_first)
 
 
-def _cut(found: Sequence[tuple[int, bytes]], newest_first: bool) -> Page:
+def _held(window: Window, bounds: Bounds, span: Span, head: Head) -> Page | None:
+    """The page out of the cache, if it is there and no older than `head`."""
+    held = span_of(bounds, window.newest)
+    if not window.messages or window.rev < head.message_rev or held.last != span.last:
+        return None
+    if held == span and len(window.messages) <= MAX_ANSWER:
+        return Page(window.messages, span)
+    messages = enumerate(_split(b"[%b]" % window.messages), held.first)
+    return _cut([(seq, bytes(m)) for seq, m in messages if seq >= span.first], span.newest_first)
+
+
+def _cut(found: Messages, newest_first: bool) -> Page:
     """Keeps what follows on one another from the near end on, and fits into one answer.
 
     A hole can only be there for the moment in which the newest messages are on their way into the archive while the
@@ -154,8 +148,9 @@ def _cut(found: Sequence[tuple[int, bytes]], newest_first: bool) -> Page:
         if kept and (abs(seq - kept[-1][0]) != 1 or size > MAX_ANSWER):
             break
         kept.append((seq, message))
-    if newest_first:
-        kept.reverse()
     if not kept:
-        return Page([], Span(1, 0, newest_first))
-    return Page([message for _, message in kept], Span(kept[0][0], kept[-1][0], newest_first))
+        return Page(b"", Span(1, 0, newest_first))
+    kept.sort()
+    return Page(
+        b",".join(message for _, message in kept), Span(kept[0][0], kept[-1][0], newest_first)
+    )

@@ -7,6 +7,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from functions.history.former import EDITED, as_left
+from functions.history.pages import Messages
 from functions.history.parts import Part, by_month, messages
 from functions.history.view import Head, Mine, View
 from shared import tables
@@ -36,9 +37,6 @@ _VIEWS = select(
 MAX_PARTS = 8
 """Pages of one query: all its rows are decoded before anything else goes on."""
 
-Messages = Sequence[tuple[int, bytes]]
-"""(seq, message as JSON), ascending."""
-
 Key = tuple[int, str]
 """user_id, conversation_id."""
 
@@ -58,21 +56,19 @@ class SqlArchive:
         """See `view.Views.view`."""
         return self._views.ask((user_id, conversation_id))
 
-    def read(
-        self, conversation_id: str, first: int, last: int
-    ) -> Awaitable[Sequence[tuple[int, bytes]]]:
+    def read(self, conversation_id: str, first: int, last: int) -> Awaitable[Messages]:
         """See `pages.Archive.read`."""
         return self._parts.ask(Part(conversation_id, first, last))
 
-    async def as_left(
-        self, conversation_id: str, until_seq: int, messages: Sequence[bytes]
-    ) -> list[bytes]:
+    async def as_left(self, conversation_id: str, until_seq: int, found: Messages) -> Messages:
         """See `pages.Archive.as_left`."""
-        if not any(EDITED in message for message in messages):
-            return list(messages)
+        if not any(EDITED in message for _, message in found):
+            return found
+        seqs, texts = zip(*found, strict=True)
         with reading():
             async with self._engine.connect() as connection:
-                return await as_left(connection, conversation_id, until_seq, messages)
+                texts_then = await as_left(connection, conversation_id, until_seq, texts)
+        return list(zip(seqs, texts_then, strict=True))
 
     async def of_user(
         self, user_id: int, after: str, upto: str | None, limit: int

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import msgspec
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from functions.history.changes import Changes
 from functions.history.handler import Deps, history, sync
-from functions.history.pages import MAX_ANSWER, Pages, Window
+from functions.history.pages import MAX_ANSWER, Messages, Pages, Window
 from functions.history.span import Bounds, span_of
 from functions.history.view import Head, Mine, View
 from schemas.messages import GetHistory, Position, ReadState, Sync
@@ -50,16 +51,12 @@ class FakeArchive:
             return None
         return View(self.head(conversation_id), self.mine.get(conversation_id, Mine()))
 
-    async def read(
-        self, conversation_id: str, first: int, last: int
-    ) -> Sequence[tuple[int, bytes]]:
+    async def read(self, conversation_id: str, first: int, last: int) -> Messages:
         stored = self.conversations.get(conversation_id, {})
         return [(seq, message) for seq, message in stored.items() if first <= seq <= last]
 
-    async def as_left(
-        self, _conversation_id: str, _until_seq: int, messages: Sequence[bytes]
-    ) -> list[bytes]:
-        return list(messages)  # nothing here is edited
+    async def as_left(self, _conversation_id: str, _until_seq: int, found: Messages) -> Messages:
+        return found  # nothing here is edited
 
     async def of_user(
         self, user_id: int, after: str, upto: str | None, limit: int
@@ -101,7 +98,7 @@ class FakeCache:
         span = span_of(bounds, newest)
         wanted = range(span.first, span.last + 1)
         messages = [held[s] for s in wanted] if all(s in held for s in wanted) else []
-        return Window(newest, messages, self.rev)
+        return Window(newest, b",".join(messages), self.rev)
 
     async def repair(self, conversation_id: str, messages: Mapping[int, bytes], rev: int) -> None:
         self.held.setdefault(conversation_id, {}).update(messages)
@@ -112,8 +109,12 @@ def context(archive: FakeArchive, cache: FakeCache, user_id: int = 1) -> Context
     return Context(user_id, Deps(Pages(cache, archive), archive, archive), 0)
 
 
-def seqs(messages: Sequence[msgspec.Raw]) -> list[int]:
-    return [msgspec.json.decode(m)["seq"] for m in messages]
+def decoded(messages: msgspec.Raw) -> list[dict[str, Any]]:
+    return msgspec.json.decode(messages, type=list[dict[str, Any]])
+
+
+def seqs(messages: msgspec.Raw) -> list[int]:
+    return [m["seq"] for m in decoded(messages)]
 
 
 @settings(max_examples=60)
@@ -245,7 +246,7 @@ async def test_a_page_of_long_messages_is_cut_to_one_answer() -> None:
     while more:
         page = (await history(GetHistory("p_1_2", after_seq=len(got), limit=200), ctx)).reply
         assert page is not None
-        assert sum(len(bytes(m)) for m in page.messages) <= MAX_ANSWER
+        assert len(bytes(page.messages)) <= MAX_ANSWER + len("[") + 200
         got += seqs(page.messages)
         more = page.has_more
     assert got == list(range(1, 101))
@@ -336,7 +337,7 @@ async def test_messages_and_changes_page_to_the_end(
         assert page is not None
         assert page.upto_rev is not None
         got += seqs(page.messages)
-        for change in map(msgspec.json.decode, page.changes):
+        for change in decoded(page.changes):
             assert change["rev"] > rev
             newest[change["seq"]] = change["rev"]
         seq, rev = got[-1] if got else seq, page.upto_rev
@@ -354,7 +355,7 @@ async def test_a_cache_that_missed_a_change_is_not_believed() -> None:
     archive.change("p_1_2", 77)
     page = (await history(GetHistory("p_1_2"), ctx)).reply
     assert page is not None
-    assert [m["seq"] for m in map(msgspec.json.decode, page.messages) if m["rev"]] == [77]
+    assert [m["seq"] for m in decoded(page.messages) if m["rev"]] == [77]
     assert cache.rev == 1, "and it is repaired"
 
 
