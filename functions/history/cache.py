@@ -57,7 +57,8 @@ class HotCache:
     def __init__(self, redis: Redis) -> None:
         self._writer = HotWriter(redis)
         self._script = redis.register_script(_READ)
-        self._asks: Coalescer[Ask, Window] = Coalescer(self._read_all, most=MAX_BATCH)
+        # One call at a time, while the next one gathers: much of the cost is by the call, not by the page.
+        self._asks: Coalescer[Ask, Window] = Coalescer(self._read_all, most=MAX_BATCH, parallel=1)
 
     def read(self, conversation_id: str, bounds: Bounds) -> Awaitable[Window]:
         """See `pages.Cache.read`."""

@@ -1,15 +1,15 @@
 """The archive in SQL: what users see of conversations, for all who ask at the same time, and their messages."""
 
 from collections.abc import Awaitable, Iterable, Sequence
-from typing import Any
 
-from sqlalchemy import select
+import msgspec
+from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from functions.history.former import EDITED, as_left
 from functions.history.pages import Messages
 from functions.history.parts import Part, by_month, messages
-from functions.history.view import Head, Mine, View
+from functions.history.view import View
 from shared import tables
 from shared.adapters.bulk import literals
 from shared.adapters.sql import reading
@@ -17,22 +17,29 @@ from shared.coalesce import Coalescer
 from shared.lookup import json_of
 
 _HEAD, _MINE = tables.conversation.c, tables.user_conversation.c
+# One column: the MySQL driver is Python, and most of what a query costs it is for each column.
 _VIEWS = select(
-    _HEAD.conversation_id,
-    _HEAD.max_seq,
-    _HEAD.max_rev,
-    _HEAD.message_rev,
-    _MINE.user_id,
-    _MINE.read_seq,
-    _MINE.delivered_seq,
-    _MINE.from_seq,
-    _MINE.until_seq,
-    _MINE.cleared_seq,
+    func.json_array(
+        _MINE.user_id,
+        _MINE.conversation_id,
+        func.json_array(
+            func.json_array(_HEAD.max_seq, _HEAD.max_rev, _HEAD.message_rev),
+            func.json_array(
+                _MINE.read_seq,
+                _MINE.delivered_seq,
+                _MINE.from_seq,
+                _MINE.until_seq,
+                _MINE.cleared_seq,
+            ),
+        ),
+    )
 ).join_from(
     tables.user_conversation,
     tables.conversation,
     _MINE.conversation_id == _HEAD.conversation_id,
 )
+_IS = f"({_MINE.user_id}=%d AND {_MINE.conversation_id}=%s)"
+_decode = msgspec.json.Decoder(tuple[int, str, View]).decode
 
 MAX_PARTS = 8
 """Pages of one query: all its rows are decoded before anything else goes on."""
@@ -49,7 +56,8 @@ class SqlArchive:
         self._engine = engine
         self._reader = reader or engine
         self._views_of = str(_VIEWS.compile(dialect=engine.dialect))
-        self._views: Coalescer[Key, View | None] = Coalescer(self.views)
+        # One call at a time, while the next one gathers: much of the cost is by the call, not by the key.
+        self._views: Coalescer[Key, View | None] = Coalescer(self.views, parallel=1)
         self._parts: Coalescer[Part, Messages] = Coalescer(self._read, most=MAX_PARTS)
 
     def view(self, user_id: int, conversation_id: str) -> Awaitable[View | None]:
@@ -83,16 +91,15 @@ class SqlArchive:
             query = query.where(_MINE.conversation_id <= upto)
         with reading():
             async with self._engine.connect() as connection:
-                return [
-                    (row.conversation_id, _view(row)) for row in await connection.execute(query)
-                ]
+                rows = map(_decode, await connection.scalars(query))
+                return [(conversation_id, view) for _, conversation_id, view in rows]
 
     async def views(self, keys: Iterable[Key]) -> Sequence[View | None]:
         """Views of many users at once. Raises: Unavailable."""
         wanted = list(keys)
         # Literals: with hundreds of parameters SQLAlchemy's own way costs more than the query.
         where = " OR ".join(
-            f"({_MINE.user_id}={user_id} AND {_MINE.conversation_id}={literals([conversation_id])})"
+            _IS % (user_id, literals([conversation_id]))
             for user_id, conversation_id in dict.fromkeys(wanted)
         )
         if not where:
@@ -102,7 +109,10 @@ class SqlArchive:
                 rows = await connection.exec_driver_sql(
                     f"{self._views_of} WHERE {where}", execution_options={"no_parameters": True}
                 )
-                found = {(row.user_id, row.conversation_id): _view(row) for row in rows}
+                found = {
+                    (user_id, conversation_id): view
+                    for user_id, conversation_id, view in map(_decode, rows.scalars())
+                }
         return [found.get(key) for key in wanted]
 
     async def _read(self, parts: Sequence[Part]) -> Sequence[Messages]:
@@ -117,10 +127,3 @@ class SqlArchive:
             [(seq, found[c, seq]) for seq in range(first, last + 1) if (c, seq) in found]
             for c, first, last in parts
         ]
-
-
-def _view(row: Any) -> View:
-    return View(
-        Head(row.max_seq, row.max_rev, row.message_rev),
-        Mine(row.read_seq, row.delivered_seq, row.from_seq, row.until_seq, row.cleared_seq),
-    )
