@@ -86,7 +86,7 @@ class Pages:
         stored, mine = known(found, conversation_id)
         view = View(stored._replace(seq=max(stored.seq, window.newest)), mine)
         narrow = mine.narrow(bounds)
-        if narrow != bounds:
+        if narrow != bounds and mine.until_seq is None:
             window = await self._cache.read(conversation_id, narrow)
         return view, await self._page(conversation_id, narrow, view, window, stored.seq)
 

@@ -147,3 +147,12 @@ async def test_repairs_follow_the_revision(client: redis.asyncio.Redis) -> None:
     assert await held(client) == (4, b",".join([message(1), message(2)]))
     await cache.repair("p_1_2", {1: b"tombstone", 2: b"edited"}, 5)
     assert await held(client) == (5, b",".join([b"tombstone", b"edited"]))
+
+
+async def test_what_was_read_after_its_revision_follows_it_all_the_same(
+    client: redis.asyncio.Redis,
+) -> None:
+    await put(client, (2,))
+    await HotCache(client).repair("p_1_2", {1: b"changed 1"}, 0)
+    await HotWriter(client).put({"p_1_2": change(1, before=0)})
+    assert await held(client) == (1, b",".join([b"changed 1", message(2)]))

@@ -359,6 +359,25 @@ async def test_a_cache_that_missed_a_change_is_not_believed() -> None:
     assert cache.rev == 1, "and it is repaired"
 
 
+async def test_a_change_between_the_view_and_the_messages_is_read_again() -> None:
+    archive, cache = FakeArchive({"p_1_2": 100}), FakeCache()
+    ctx = context(archive, cache)
+    read = archive.read
+
+    async def changed_meanwhile(conversation_id: str, first: int, last: int) -> Messages:
+        archive.change(conversation_id, 77)
+        return await read(conversation_id, first, last)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(archive, "read", changed_meanwhile)
+        await history(GetHistory("p_1_2"), ctx)
+    assert cache.rev == 0, "what was known before the messages were read"
+    archive.change("p_1_2", 78)
+    page = (await history(GetHistory("p_1_2"), ctx)).reply
+    assert page is not None
+    assert [m["seq"] for m in decoded(page.messages) if m["rev"]] == [77, 78]
+
+
 @pytest.mark.parametrize("limit", [1, 3, 50])
 async def test_what_is_cleared_or_too_old_is_not_there(limit: int) -> None:
     archive, cache = FakeArchive({"p_1_2": 30}), FakeCache()
