@@ -9,6 +9,7 @@ import logging
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
@@ -22,6 +23,7 @@ from aiokafka.errors import (
 
 from shared.errors import UnknownOutcome
 from shared.log import LogError, NotAppendedError, partition_of
+from shared.tasks import end
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +32,8 @@ PACE_S = 0.005
 """Batches leave at most this often, those of all partitions together: what few records share costs the broker, the
 reader and everybody behind them once. The first after a pause leaves at once.
 """
+SWEEP_S = 0.25
+"""Between two looks for batches whose dead line has passed."""
 MAX_BATCH = 512 << 10
 MAX_RECORD = MAX_BATCH // 2
 _SURELY_NOT = (MessageSizeTooLargeError, TopicAuthorizationFailedError)
@@ -50,14 +54,19 @@ class _Append:
     trace: str = ""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Lane:
     """One partition's queue. One batch is under way at a time, so that records keep their order."""
 
     topic: str
     partition: int
     waiting: deque[_Append] = field(default_factory=deque)
-    task: "asyncio.Task[None] | None" = None
+    busy: bool = False
+    """Whether a batch is under way, or about to be."""
+    sending: list[_Append] = field(default_factory=list)
+    """The batch that the producer has."""
+    deadline: float = 0.0
+    """Of that batch, in time of the loop."""
 
 
 class KafkaLogWriter:
@@ -72,8 +81,15 @@ class KafkaLogWriter:
         self._producer: AIOKafkaProducer | None = None
         self._opening = asyncio.Lock()
         self._lanes: dict[tuple[str, int], _Lane] = {}
-        self._left = 0.0
-        self._leaving: asyncio.Future[None] | None = None
+        self._ready: dict[_Lane, None] = {}
+        """Those with records that are not busy."""
+        self._flying: dict[_Lane, None] = {}
+        """Those whose batch the producer has."""
+        self._next = 0.0
+        """When batches may leave, in time of the loop."""
+        self._departure: asyncio.TimerHandle | None = None
+        self._sweeper: asyncio.TimerHandle | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
 
     def append(
         self, topic: str, key: str, value: bytes, *, trace: str = ""
@@ -82,9 +98,7 @@ class KafkaLogWriter:
         done = asyncio.get_running_loop().create_future()
         entry = _Append(key.encode(), value, done, trace=trace)
         if len(value) > MAX_RECORD:
-            _fail(
-                entry, NotAppendedError(f"a record of {len(value)} bytes is too large for the log")
-            )
+            _fail(entry, _too_large(value))
         else:
             self._enqueue(topic, partition_of(key, self._partitions), entry)
         return entry.done
@@ -95,7 +109,7 @@ class KafkaLogWriter:
         lanes: dict[int, list[_Append]] = {}
         for key, value in records:
             if len(value) > MAX_RECORD:
-                raise NotAppendedError(f"a record of {len(value)} bytes is too large for the log")
+                raise _too_large(value)
             lane = lanes.setdefault(partition_of(key, self._partitions), [])
             done = lane[0].done if lane else loop.create_future()
             lane.append(_Append(key.encode(), value, done, last=False))
@@ -115,61 +129,67 @@ class KafkaLogWriter:
         if lane is None:
             lane = self._lanes[topic, partition] = _Lane(topic, partition)
         lane.waiting.append(entry)
-        if lane.task is None:
-            # The task starts in the next turn of the loop and so takes along all that this turn appends.
-            lane.task = asyncio.get_running_loop().create_task(self._drive(lane))
+        if not lane.busy:
+            self._ready[lane] = None
+            self._schedule()
 
-    async def _drive(self, lane: _Lane) -> None:
-        """Sends batch after batch until the lane is empty."""
-        try:
-            while lane.waiting:
-                await self._departure()
-                await self._send(lane)
-        finally:
-            lane.task = None
-            while lane.waiting:
-                _fail(lane.waiting.popleft(), NotAppendedError("the log writer is closed"))
-
-    def _departure(self) -> "asyncio.Future[None]":
-        """Resolves when batches may leave, for all lanes that wait at once."""
-        if self._leaving is None:
+    def _schedule(self) -> None:
+        if self._departure is None:
             loop = asyncio.get_running_loop()
-            self._leaving = loop.create_future()
-            loop.call_at(max(loop.time(), self._left + PACE_S), self._leave, self._leaving)
-        return self._leaving
+            # At the earliest in the next turn of the loop: it takes along all that this turn appends.
+            self._departure = loop.call_at(max(loop.time(), self._next), self._depart)
 
-    def _leave(self, leaving: "asyncio.Future[None]") -> None:
-        self._left = asyncio.get_running_loop().time()
-        self._leaving = None
-        if not leaving.done():
-            leaving.set_result(None)
+    def _depart(self) -> None:
+        """Sends what waits, that of each topic on its own: one that is not there must not hold up another."""
+        loop = asyncio.get_running_loop()
+        self._departure = None
+        lanes, self._ready = self._ready, {}
+        self._next = loop.time() + PACE_S
+        topics: dict[str, list[_Lane]] = {}
+        for lane in lanes:
+            lane.busy = True
+            topics.setdefault(lane.topic, []).append(lane)
+        for topic, together in topics.items():
+            task = loop.create_task(self._send(topic, together))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
-    async def _send(self, lane: _Lane) -> None:
-        now = asyncio.get_running_loop().time()
-        entries: list[_Append] = []
+    async def _send(self, topic: str, lanes: list[_Lane]) -> None:
+        """Hands a batch of each lane to the producer."""
+        left = deque(lanes)
+        deadline = asyncio.get_running_loop().time() + APPEND_TIMEOUT_S
         try:
-            async with asyncio.timeout(APPEND_TIMEOUT_S):
+            async with asyncio.timeout_at(deadline):
                 producer = await self._open()
-                found = len(await producer.partitions_for(lane.topic))
+                found = len(await producer.partitions_for(topic))
                 if found != self._partitions:
-                    raise LogError(f"{lane.topic} has {found} partitions, not {self._partitions}")
-                batch, entries = self._pack(producer, lane)
-                if not entries:
-                    return
-                delivery = await producer.send_batch(batch, lane.topic, partition=lane.partition)
+                    raise LogError(f"{topic} has {found} partitions, not {self._partitions}")
+                while left:
+                    lane = left[0]
+                    batch = self._pack(producer, lane)
+                    if lane.sending:
+                        delivery = await producer.send_batch(batch, topic, partition=lane.partition)
+                        lane.deadline = deadline
+                        self._flying[lane] = None
+                        delivery.add_done_callback(partial(self._settle, lane, producer))
+                    else:
+                        lane.busy = False
+                    left.popleft()
         except Exception as error:  # noqa: BLE001 - whatever it is, nobody may wait for ever
-            # Nothing was handed over yet: every record that waits is surely not in the log.
+            # Nothing of these was handed over yet: every record that waits is surely not in the log.
             reason = NotAppendedError(f"kafka is not reached: {str(error) or type(error).__name__}")
-            for entry in (*entries, *lane.waiting):
-                _fail(entry, reason)
-            lane.waiting.clear()
-            return
-        await self._settle(lane, delivery, entries, now + APPEND_TIMEOUT_S)
+            for lane in left:
+                for entry in (*lane.sending, *lane.waiting):
+                    _fail(entry, reason)
+                lane.waiting.clear()
+                lane.sending.clear()
+                lane.busy = False
+        if self._flying and self._sweeper is None:
+            self._sweeper = asyncio.get_running_loop().call_later(SWEEP_S, self._sweep)
 
-    def _pack(self, producer: AIOKafkaProducer, lane: _Lane) -> tuple[Any, list[_Append]]:
+    def _pack(self, producer: AIOKafkaProducer, lane: _Lane) -> Any:
         """Moves as many waiting records as fit into a batch."""
         batch = producer.create_batch()
-        entries: list[_Append] = []
         while lane.waiting:
             entry = lane.waiting[0]
             if entry.done.done() and not entry.done.cancelled():
@@ -183,24 +203,21 @@ class KafkaLogWriter:
             )
             if kept is None:
                 break
-            entries.append(lane.waiting.popleft())
+            lane.sending.append(lane.waiting.popleft())
         batch.close()
-        return batch, entries
+        return batch
 
-    async def _settle(
-        self, lane: _Lane, delivery: "asyncio.Future[Any]", entries: list[_Append], deadline: float
+    def _settle(
+        self, lane: _Lane, producer: AIOKafkaProducer, delivery: "asyncio.Future[Any]"
     ) -> None:
-        """Waits for one batch. After the dead line nobody can know; until it settles the partition is stuck."""
-        while True:
-            timeout = max(0.05, deadline - asyncio.get_running_loop().time())
-            done, _ = await asyncio.wait({delivery}, timeout=timeout)
-            if done:
-                break
-            for entry in entries:
-                _fail(entry, UnknownOutcome("the log did not answer in time"))
-            while lane.waiting:
-                _fail(lane.waiting.popleft(), NotAppendedError("kafka does not answer"))
-        error = delivery.exception()
+        """The broker has answered for a batch; the lane's next one may leave."""
+        entries, lane.sending = lane.sending, []
+        lane.busy = False
+        del self._flying[lane]
+        if lane.waiting:
+            self._ready[lane] = None
+            self._schedule()
+        error = KafkaError("given up") if delivery.cancelled() else delivery.exception()
         if error is None:
             for entry in entries:
                 if entry.last and not entry.done.done():
@@ -216,7 +233,19 @@ class KafkaLogWriter:
                 NotAppendedError(str(error)) if surely_not else UnknownOutcome("the log failed"),
             )
         if not surely_not:
-            await self._replace(error)
+            self._replace(producer, error)
+
+    def _sweep(self) -> None:
+        """After its dead line nobody can know of a batch; until it settles its partition is stuck."""
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        for lane in self._flying:
+            if lane.deadline <= now:
+                for entry in lane.sending:
+                    _fail(entry, UnknownOutcome("the log did not answer in time"))
+                while lane.waiting:
+                    _fail(lane.waiting.popleft(), NotAppendedError("kafka does not answer"))
+        self._sweeper = loop.call_later(SWEEP_S, self._sweep) if self._flying else None
 
     async def _open(self) -> AIOKafkaProducer:
         if self._producer is not None:
@@ -240,22 +269,33 @@ class KafkaLogWriter:
                 self._producer = producer
         return self._producer
 
-    async def _replace(self, error: BaseException) -> None:
+    def _replace(self, producer: AIOKafkaProducer, error: BaseException) -> None:
         """A new producer gets a new id and counts from zero: the old one may be out of step for ever."""
-        producer, self._producer = self._producer, None
-        if producer is not None:
-            log.warning("the producer is replaced after: %s", error)
-            # Its other batches fail with it, so that their lanes need not wait for an answer that never comes.
-            producer._message_accumulator.fail_all(KafkaError("the producer was replaced"))  # noqa: SLF001
-            await _stop_quietly(producer)
+        accumulator = producer._message_accumulator  # noqa: SLF001
+        if self._producer is not producer:
+            return
+        log.warning("the producer is replaced after: %s", error)
+        # Its other batches fail with it, so that their lanes need not wait for an answer that never comes.
+        accumulator.fail_all(KafkaError("the producer was replaced"))
+        self._producer = None
+        task = asyncio.get_running_loop().create_task(_stop_quietly(producer))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def close(self) -> None:
         """Waits for what is under way, a while."""
-        tasks = [lane.task for lane in self._lanes.values() if lane.task is not None]
-        if tasks:
-            await asyncio.wait(tasks, timeout=APPEND_TIMEOUT_S)
-            for task in tasks:
-                task.cancel()
+        under_way = [
+            e.done for lane in self._lanes.values() for e in (*lane.sending, *lane.waiting)
+        ]
+        if waiting := {done for done in under_way if not done.done()} | self._tasks:
+            await asyncio.wait(waiting, timeout=APPEND_TIMEOUT_S)
+        for timer in (self._departure, self._sweeper):
+            if timer is not None:
+                timer.cancel()
+        await end(*self._tasks)
+        for lane in self._lanes.values():
+            while lane.waiting:
+                _fail(lane.waiting.popleft(), NotAppendedError("the log writer is closed"))
         if self._producer is not None:
             await _stop_quietly(self._producer)
 
@@ -285,6 +325,10 @@ async def ensure_topics(bootstrap: str, topics: Mapping[str, int]) -> None:
                 )
     finally:
         await admin.close()
+
+
+def _too_large(value: bytes) -> NotAppendedError:
+    return NotAppendedError(f"a record of {len(value)} bytes is too large for the log")
 
 
 def _fail(entry: _Append, error: Exception) -> None:
