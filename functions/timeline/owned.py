@@ -30,7 +30,7 @@ class Owned:
     finds one of them may be used whichever it is: what is not in memory has no rows in the commits in between.
     """
 
-    __slots__ = ("committed", "committing", "known", "pending", "state")
+    __slots__ = ("_evicted", "committed", "committing", "known", "pending", "state")
 
     def __init__(self, partition: int, progress: Progress) -> None:
         self.state = State(partition, progress)
@@ -38,9 +38,13 @@ class Owned:
         self.committing = progress
         self.known = {progress}
         self.pending = Pending(progress)
+        self._evicted = progress
 
     def evict(self, max_conversations: int, max_answers: int) -> None:
         """Nothing that is not stored yet may be forgotten: SQL does not have it."""
+        if self._evicted is self.committed:
+            return
+        self._evicted = self.committed
         state, stored = self.state, self.committed.next
         _forget_oldest(state.conversations, max_conversations, stored)
         _forget_oldest(state.answers, max_answers, stored)
