@@ -90,6 +90,7 @@ class Road:
                     now_ms() + command.deadline_ms,
                     who,
                 ),
+                patient=command.logged,
             )
         except Unavailable as error:
             self._refuse(command, error, trace_id, on_answer)

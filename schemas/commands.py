@@ -25,6 +25,8 @@ ModelType = type[Model]
 API_PREFIX = "/api/v1"
 HOT = frozenset({"send", "recall", "read", "history", "presence", "groups"})
 """Functions of which a process always runs. The others may be scaled to zero and start when a command comes."""
+LOGGED = frozenset({"send", "recall", "read"})
+"""Functions whose commands go into the log."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,11 @@ class Command:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "deadline_ms", 5_000 if self.function in HOT else 15_000)
+
+    @property
+    def logged(self) -> bool:
+        """Whether it goes into the log, and its reader answers."""
+        return self.function in LOGGED
 
     @property
     def by_nobody(self) -> bool:

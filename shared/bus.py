@@ -28,8 +28,16 @@ class Bus(Protocol):
     def connected(self) -> bool:
         """Whether the server is reached right now."""
 
-    def send(self, subject: str, payload: bytes, reply: str = "", headers: bytes = b"") -> None:
-        """Publishes. `headers` is a block made by `pack_headers`.
+    def send(
+        self,
+        subject: str,
+        payload: bytes,
+        reply: str = "",
+        headers: bytes = b"",
+        *,
+        patient: bool = False,
+    ) -> None:
+        """Publishes. `headers` is a block made by `pack_headers`. `patient`: may wait some ms for more of its kind.
 
         Raises: Unavailable if the server is not reached (surely nothing was sent).
         """
@@ -93,14 +101,16 @@ class Inbox:
         timeout_s: float,
         on_reply: OnReply,
         headers: bytes = b"",
+        *,
+        patient: bool = False,
     ) -> None:
-        """Sends a request; `on_reply` is called exactly once, later.
+        """Sends a request; `on_reply` is called exactly once, later. `patient`: see `Bus.send`.
 
         Raises: Unavailable if the bus is not reached.
         """
         self._last += 1
         token = str(self._last)
-        self._bus.send(subject, payload, self._address + token, headers)
+        self._bus.send(subject, payload, self._address + token, headers, patient=patient)
         self._waiting[token] = (self._loop.time() + timeout_s, on_reply)
 
     def expect(self, timeout_s: float, on_reply: OnReply) -> str:

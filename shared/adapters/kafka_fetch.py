@@ -14,9 +14,10 @@ from aiokafka.consumer.fetcher import Fetcher
 from aiokafka.protocol.api import Request
 from aiokafka.protocol.fetch import FetchRequest_v7, FetchResponse_v7
 
-PACE_S = 0.005
-"""From the moment when an answer was read until the next request: so long records gather at the broker, which cost
-their reader, and everybody behind him, less together.
+PAUSE_EACH_S = 0.5e-6
+PAUSE_MOST_S = 0.005
+"""From the moment when an answer was read until the next request, for each byte of it: so long records gather at the
+broker, which cost their reader, and everybody behind him, less together.
 """
 _LAST_EPOCH = 2**31 - 1
 
@@ -27,6 +28,7 @@ class _Session:
     def __init__(self, offsets: dict[TopicPartition, int]) -> None:
         self.id = 0
         self.epoch = 0
+        self.pause = 0.0
         self.due = 0.0
         """When the next request leaves; 0 while there is something unread."""
         self.offsets = offsets
@@ -67,6 +69,7 @@ class _Fetch(Request[FetchRequest_v7]):  # type: ignore[misc]
         session = self._session
         errors = response.error_code
         session.answered = []
+        session.pause = min(data.getbuffer().nbytes * PAUSE_EACH_S, PAUSE_MOST_S)
         for topic, partitions in response.topics:
             known = []
             for partition, error, *_ in partitions:
@@ -114,7 +117,7 @@ class SessionFetcher(Fetcher):  # type: ignore[misc]
             if node in self._in_flight or not session.offsets.keys().isdisjoint(self._records):
                 session.due = 0.0
                 continue
-            session.due = session.due or now + PACE_S
+            session.due = session.due or now + session.pause
             if now >= session.due:
                 requests.append((node, self._next(session, assignment)))
             else:

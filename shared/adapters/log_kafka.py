@@ -28,9 +28,10 @@ from shared.tasks import end
 log = logging.getLogger(__name__)
 
 APPEND_TIMEOUT_S = 5.0
-PACE_S = 0.005
-"""Batches leave at most this often, those of all partitions together: what few records share costs the broker, the
-reader and everybody behind them once. The first after a pause leaves at once.
+PAUSE_EACH_S = 0.0005
+PAUSE_MOST_S = 0.015
+"""Batches of all partitions leave together, and the next ones after a pause that grows with the records of the last:
+what few records share costs the broker, the reader and everybody behind them once. The first after it leaves at once.
 """
 SWEEP_S = 0.25
 """Between two looks for batches whose dead line has passed."""
@@ -144,7 +145,8 @@ class KafkaLogWriter:
         loop = asyncio.get_running_loop()
         self._departure = None
         lanes, self._ready = self._ready, {}
-        self._next = loop.time() + PACE_S
+        records = sum(len(lane.waiting) for lane in lanes)
+        self._next = loop.time() + min(records * PAUSE_EACH_S, PAUSE_MOST_S)
         topics: dict[str, list[_Lane]] = {}
         for lane in lanes:
             lane.busy = True

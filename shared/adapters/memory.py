@@ -19,7 +19,15 @@ class MemoryBus:
         self._listeners: dict[int, tuple[list[str], str, OnMessage]] = {}
         self._turn = count()
 
-    def send(self, subject: str, payload: bytes, reply: str = "", headers: bytes = b"") -> None:
+    def send(
+        self,
+        subject: str,
+        payload: bytes,
+        reply: str = "",
+        headers: bytes = b"",
+        *,
+        patient: bool = False,  # noqa: ARG002 - nothing costs less together here
+    ) -> None:
         """See `Bus.send`. Delivery happens in a later turn of the loop, as over a network."""
         if not self.connected:
             raise Unavailable("the message bus is not reached right now")

@@ -18,6 +18,13 @@ from shared.errors import Unavailable
 
 log = logging.getLogger(__name__)
 
+LINGER_S = 0.002
+LINGER_EACH_S = 0.0004
+LINGER_MOST_S = 0.01
+"""Patient messages leave together: the first waits for the others at least LINGER_S, longer the more of them the last
+wait has gathered. What arrives together costs all that is behind it less: one system call, one call of Redis, one
+batch of the log. It costs so much less that under load even the latencies fall.
+"""
 MAX_PENDING = 32 << 20
 """Most bytes that wait for a slow server before `send` refuses."""
 
@@ -48,6 +55,10 @@ class NatsBus(Client):
         self._loop = asyncio.get_running_loop()
         self._ps = LeanParser(self)
         self._kicked = False
+        self._patient = 0
+        """Messages that linger."""
+        self._linger_s = LINGER_S
+        self._lingering: asyncio.TimerHandle | None = None
         self._late: dict[int, bytes] = {}
         self._reconnect_listeners: list[Callable[[], None]] = []
 
@@ -77,7 +88,15 @@ class NatsBus(Client):
         """Calls `listener` after every reconnect: what was published meanwhile is lost."""
         self._reconnect_listeners.append(listener)
 
-    def send(self, subject: str, payload: bytes, reply: str = "", headers: bytes = b"") -> None:
+    def send(
+        self,
+        subject: str,
+        payload: bytes,
+        reply: str = "",
+        headers: bytes = b"",
+        *,
+        patient: bool = False,
+    ) -> None:
         """See `Bus.send`."""
         if self._status != Client.CONNECTED or self._pending_data_size > MAX_PENDING:
             raise Unavailable("the message bus is not reached right now")
@@ -95,12 +114,14 @@ class NatsBus(Client):
                     len(headers) + len(payload),
                     headers,
                     payload,
-                )
+                ),
+                patient,
             )
         else:
             self._put(
                 b"PUB %b %b %d\r\n%b\r\n"
-                % (subject.encode(), reply.encode(), len(payload), payload)
+                % (subject.encode(), reply.encode(), len(payload), payload),
+                patient,
             )
 
     def listen(self, subject: str, on_message: OnMessage, queue: str = "") -> int:
@@ -137,19 +158,28 @@ class NatsBus(Client):
             self._pongs[0] = self._loop.create_future()
         await super()._process_pong()
 
-    def _put(self, command: bytes) -> None:
+    def _put(self, command: bytes, patient: bool = False) -> None:
         self._pending.append(command)
         self._pending_data_size += len(command)
-        if not self._kicked:
+        if patient:
+            self._patient += 1
+            if self._lingering is None:
+                self._lingering = self._loop.call_later(self._linger_s, self._kick)
+        elif not self._kicked:
             self._kicked = True
             self._loop.call_soon(self._kick)
 
     def _kick(self) -> None:
-        """Wakes nats-py's flusher once for all that was put in this turn of the loop.
+        """Wakes nats-py's flusher once for all that was put in this turn of the loop, and what lingers.
 
         As one piece: a thousand subscriptions in pieces of their own cost three times as much to write.
         """
         self._kicked = False
+        if self._lingering is not None:
+            self._lingering.cancel()
+            self._lingering = None
+            self._linger_s = min(max(LINGER_S, self._patient * LINGER_EACH_S), LINGER_MOST_S)
+            self._patient = 0
         if len(self._pending) > 1:
             self._pending = [b"".join(self._pending)]
         if self._flush_queue is not None and self._flush_queue.empty():

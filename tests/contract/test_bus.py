@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from shared.adapters import nats as adapter
 from shared.adapters.memory import MemoryBus
 from shared.adapters.nats import NatsBus
 from shared.bus import NO_RESPONDERS, Bus, Inbox, header, pack_headers
@@ -51,6 +52,16 @@ async def test_messages_of_one_sender_keep_their_order(bus: Bus) -> None:
     for i in range(2000):
         bus.send(f"order.{i}", str(i).encode())
     assert [int((await got.get())[2]) for _ in range(2000)] == list(range(2000))
+
+
+async def test_patient_messages_arrive_in_order_among_others(bus: Bus) -> None:
+    got = collect(bus, "order.*")
+    await bus.flush()
+    for i in range(500):
+        bus.send(f"order.{i}", str(i).encode(), patient=i % 3 > 0)
+    assert [int((await got.get())[2]) for _ in range(500)] == list(range(500))
+    bus.send("order.alone", b"500", patient=True)
+    assert (await got.get())[2] == b"500"
 
 
 @pytest.mark.parametrize(
@@ -181,6 +192,26 @@ async def test_a_bus_away_refuses_and_heals(nats_server: NatsServer) -> None:
     bus.send("meanwhile", b"2")
     assert (await before.get())[2] == b"1"
     assert (await meanwhile.get())[2] == b"2"
+    await bus.close()
+
+
+async def test_patient_messages_wait_for_one_another(
+    nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(adapter, "LINGER_S", 3600)
+    bus = await NatsBus.open(nats_server.url, "test")
+    got = collect(bus, "patient.*")
+    await bus.flush()
+    bus.send("patient.1", b"1", patient=True)
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert bus._pending_data_size, "it has left alone"
+    bus.send("patient.2", b"2", patient=True)
+    bus.send("patient.3", b"3")  # takes them along
+    assert [(await got.get())[2] for _ in range(3)] == [b"1", b"2", b"3"]
+    bus.send("patient.4", b"4", patient=True)
+    await bus.flush()  # as this does
+    assert (await got.get())[2] == b"4"
     await bus.close()
 
 

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 from aiokafka.cluster import ClusterMetadata
@@ -291,9 +292,9 @@ class TestJetStream:
         # A record that gets lost takes along those behind it.
         genuine, lost = bus.send, iter(range(3))
 
-        def lossy(subject: str, payload: bytes, reply: str = "", headers: bytes = b"") -> None:
+        def lossy(subject: str, payload: bytes, *others: Any, **options: Any) -> None:
             if payload != b"lost" or next(lost, None) is None:
-                genuine(subject, payload, reply, headers)
+                genuine(subject, payload, *others, **options)
 
         bus.send = lossy  # type: ignore[method-assign]
         row = [("p_1_2", value) for value in (b"before", b"lost", b"behind", b"last")]
