@@ -1,23 +1,18 @@
 """Readers of the log `im.events`: owner of their partitions, with their place in SQL.
 
-A reader is an `EventReader` with a `handle`, run by `reading_events` in the lifespan of its function.
+A reader is an `EventReader` with a `handle`, run by `shared.hosts.log.reading` in the lifespan of its function.
 """
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
-from typing import Protocol, TypeVar
+from collections.abc import Mapping
+from typing import Protocol
 
-from shared.adapters.log import open_log_reader
-from shared.log import EVENTS, LogReader, Record
+from shared.log import LogReader, Record
 from shared.patience import Counts, patiently
 from shared.reader_progress import Progress
-from shared.resources import Resources
 
 MAX_BATCH = 500
-STOP_S = 10.0
-"""Longest wait for what is under way; the next process does it again."""
 
 
 class ReaderCounts(Counts, Protocol):
@@ -78,23 +73,3 @@ class EventReader(ABC):
     async def revoked(self, partitions: frozenset[int]) -> None:
         """See `shared.log.Owner.revoked`. Waits for nothing: two owners for a moment only do the same twice."""
         self._owned -= partitions
-
-
-R = TypeVar("R", bound=EventReader)
-
-
-@asynccontextmanager
-async def reading_events(resources: Resources, name: str, reader: R) -> AsyncIterator[R]:
-    """Runs a reader in a task of its own; a crash of it ends the process. `name`: of its group of owners."""
-    async with open_log_reader(resources.settings, resources.bus, EVENTS, name, reader) as source:
-        task = asyncio.create_task(reader.run(source), name=name)
-        resources.watch(task)
-        try:
-            yield reader
-        finally:
-            try:
-                async with asyncio.timeout(STOP_S):
-                    await reader.stop()
-                    await task
-            finally:
-                task.cancel()

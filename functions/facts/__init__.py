@@ -6,8 +6,9 @@ from contextlib import asynccontextmanager
 from functions.facts.relay import Relay
 from shared import subjects
 from shared.bus import Inbox
-from shared.event_reader import reading_events
 from shared.function import Function
+from shared.hosts.log import reading
+from shared.log import EVENTS
 from shared.reader_progress import SqlProgress
 from shared.resources import Resources
 
@@ -20,7 +21,7 @@ async def lifespan(resources: Resources) -> AsyncIterator[Relay]:
     inbox = Inbox(resources.bus, subjects.FUNCTION_INBOX)
     relay = Relay(SqlProgress(resources.engine(), NAME), inbox, await resources.writer())
     try:
-        async with reading_events(resources, NAME, relay):
+        async with reading(resources, EVENTS, NAME, relay):
             yield relay
     finally:
         inbox.close()

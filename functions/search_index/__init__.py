@@ -5,8 +5,9 @@ from contextlib import asynccontextmanager
 
 from functions.search_index.indexer import Indexer
 from functions.search_index.store import SqlTokens
-from shared.event_reader import reading_events
 from shared.function import Function
+from shared.hosts.log import reading
+from shared.log import EVENTS
 from shared.reader_progress import SqlProgress
 from shared.resources import Resources
 
@@ -17,9 +18,8 @@ NAME = "search_index"
 async def lifespan(resources: Resources) -> AsyncIterator[Indexer]:
     """Runs the indexer."""
     engine = resources.engine()
-    async with reading_events(
-        resources, NAME, Indexer(SqlProgress(engine, NAME), SqlTokens(engine))
-    ) as indexer:
+    indexer = Indexer(SqlProgress(engine, NAME), SqlTokens(engine))
+    async with reading(resources, EVENTS, NAME, indexer):
         yield indexer
 
 
