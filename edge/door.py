@@ -18,9 +18,14 @@ Headers = Mapping[str, str]
 OpenSocket = Callable[[asyncio.Transport, Headers, str], Socket]
 """Called with a token, or "" if it is not in the URL; raises AppError if there can be no socket."""
 
+MAX_HANDSHAKE = 8 << 10
+"""Bytes; aiohttp's own limits judge what is longer."""
+SILENT_S = 20.0
+"""How long a connection may say nothing at all: those that never speak would use up the files of the process."""
+
 _HANDSHAKE = re.compile(
     rb"GET /ws(?:\?token=([\w.~-]+))? HTTP/1\.1\r\n"
-    rb"((?:[!-9;-~]+:[^\r\n\0]*\r\n)+)\r\n"
+    rb"((?:[!-9;-~]+:[^\x00-\x08\x0a-\x1f\x7f]*\r\n)+)\r\n"
 )
 _BODY = ("content-length", "transfer-encoding")
 
@@ -35,7 +40,7 @@ class Handshake(NamedTuple):
 
 def read_handshake(data: bytes) -> Handshake | None:
     """The first bytes of a connection, if aiohttp is not needed to understand them."""
-    match = _HANDSHAKE.match(data)
+    match = _HANDSHAKE.match(data, 0, MAX_HANDSHAKE)
     if match is None:
         return None
     token, block = match.groups(b"")
@@ -51,7 +56,7 @@ def read_handshake(data: bytes) -> Handshake | None:
 class Door(asyncio.Protocol):
     """A connection until its first bytes come."""
 
-    __slots__ = ("_http", "_open_socket", "_transport")
+    __slots__ = ("_http", "_open_socket", "_patience", "_transport")
 
     def __init__(self, open_socket: OpenSocket, http: Callable[[], asyncio.Protocol]) -> None:
         """`http` makes aiohttp's protocol for one connection."""
@@ -61,9 +66,15 @@ class Door(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See asyncio.Protocol."""
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by inheritance
+        self._patience = asyncio.get_running_loop().call_later(SILENT_S, self._transport.abort)
+
+    def connection_lost(self, _error: Exception | None) -> None:
+        """See asyncio.Protocol. It has said nothing."""
+        self._patience.cancel()
 
     def data_received(self, data: bytes) -> None:
         """See asyncio.Protocol. Called once: the transport is somebody else's then."""
+        self._patience.cancel()
         handshake = read_handshake(data)
         if handshake is None or not self._opened(handshake):
             http = self._http()

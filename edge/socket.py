@@ -1,7 +1,8 @@
 """One WebSocket connection: carries out what `Session` decides, on an asyncio transport.
 
-It takes the transport over from aiohttp after the upgrade. So an idle connection costs this object and its
-transport, and no task, queue, timer or HTTP parser; a received frame reaches the bus without a wake-up in between.
+It takes the transport over from the front door, or from aiohttp after its upgrade. So an idle connection costs this
+object and its transport, and no task, queue, timer or HTTP parser; a received frame reaches the bus without a wake-up
+in between.
 """
 
 import asyncio

@@ -88,7 +88,10 @@ class Connection(asyncio.Protocol):
             await loop.create_connection(lambda: self, sock=sock)
             await self._opened
         except BaseException:
-            sock.close()
+            if self._transport is not None:
+                self._transport.abort()  # the socket is its own
+            else:
+                sock.close()
             raise
         finally:
             timer.cancel()

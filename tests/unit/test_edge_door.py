@@ -1,8 +1,12 @@
 """Which first bytes of a connection are understood without aiohttp."""
 
+import asyncio
+from unittest.mock import Mock
+
 import pytest
 
-from edge.door import Handshake, read_handshake
+from edge import door
+from edge.door import MAX_HANDSHAKE, Door, Handshake, read_handshake
 
 HEADERS = b"Host: x\r\nUpgrade: websocket\r\nSec-WebSocket-Key: a=:b\r\n"
 
@@ -42,6 +46,8 @@ def test_a_plain_handshake() -> None:
         request(headers=HEADERS + b"HOST: y\r\n"),
         request(headers=HEADERS + b"Nul: \0\r\n"),
         request(headers=HEADERS + b"Bare: a\nb\r\n"),
+        request(headers=HEADERS + b"Delete: \x7f\r\n"),
+        request(headers=HEADERS + b"Large: " + MAX_HANDSHAKE * b"x" + b"\r\n"),
         request(headers=HEADERS + b"Content-Length: 3\r\n"),
         request(headers=HEADERS + b"transfer-encoding: chunked\r\n"),
         b"\x16\x03\x01 TLS",
@@ -49,3 +55,16 @@ def test_a_plain_handshake() -> None:
 )
 def test_anything_else_is_left_to_aiohttp(data: bytes) -> None:
     assert read_handshake(data) is None
+
+
+async def test_a_connection_that_says_nothing_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(door, "SILENT_S", 0)
+    closed = asyncio.Event()
+    silent, talking = Mock(abort=closed.set), Mock()
+    for transport in (talking, silent):
+        opened = Door(Mock(), Mock())
+        opened.connection_made(transport)
+        if transport is talking:
+            opened.data_received(b"GET / HTTP/1.1\r\n")
+    await closed.wait()
+    talking.abort.assert_not_called()
