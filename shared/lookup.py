@@ -116,7 +116,7 @@ async def by_ids(connection: AsyncConnection, ids: Iterable[int]) -> dict[int, M
     for month, wanted in by_month.items():
         id_ = tables.message_table(month).c.id
         rows = await connection.scalars(packed_rows(month).where(id_.in_(wanted)))
-        found |= {row.id: row for row in (decode_row(text) for text in rows)}
+        found |= {row.id: row for row in map(decode_row, rows)}
     return found
 
 

@@ -48,7 +48,7 @@ class Resources:
         return self._engine
 
     def reader(self) -> AsyncEngine:
-        """The same SQL for single statements that only read: without a transaction around them, in one round trip."""
+        """The same SQL for what reads without a snapshot: a statement is one round trip, with no transaction around."""
         engine = self.engine()
         if engine.dialect.name == "sqlite":
             return engine  # nothing goes over a wire there

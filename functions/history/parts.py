@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import ColumnElement, Dialect, Table, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from shared import tables
 from shared.adapters.bulk import literals
 from shared.lookup import MessageRow, decode_row, packed_rows
 
@@ -46,12 +47,12 @@ async def by_month(
     return {month: held for month, held in found.items() if held}
 
 
-async def messages(
+async def rows_within(
     connection: AsyncConnection, month: int, parts: Iterable[Part]
 ) -> Sequence[MessageRow]:
     """What one monthly table holds of these parts, in no order."""
     rows = await connection.exec_driver_sql(
-        f"{_rows_of(connection.dialect, month)} WHERE {_where(parts)}",
+        f"{_rows_of(connection.dialect, month)} WHERE {_where(parts, tables.message_table(month))}",
         execution_options={"no_parameters": True},
     )
     return [decode_row(row) for (row,) in rows]
@@ -59,13 +60,13 @@ async def messages(
 
 def within(table: Table, parts: Iterable[Part]) -> ColumnElement[bool]:
     """Condition on the rows of these parts."""
-    return text(f"({_where(parts, table.name)})")  # type: ignore[return-value]
+    return text(f"({_where(parts, table)})")  # type: ignore[return-value]
 
 
-def _where(parts: Iterable[Part], table: str = "") -> str:
-    dot = f"{table}." if table else ""
+def _where(parts: Iterable[Part], table: Table) -> str:
+    name = table.name
     return " OR ".join(
-        f"({dot}conversation_id={literals([conversation_id])} AND {dot}seq BETWEEN {first} AND {last})"
+        f"({name}.conversation_id={literals([conversation_id])} AND {name}.seq BETWEEN {first} AND {last})"
         for conversation_id, first, last in dict.fromkeys(parts)
     )
 

@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from functions.history import counting
 from functions.history.listing import Entry, Place
-from functions.history.parts import Part, by_month, messages
+from functions.history.parts import Part, by_month, rows_within
 from functions.history.view import Head, Mine
 from shared import tables
 from shared.adapters.sql import snapshot, writing
@@ -111,7 +111,7 @@ class SqlShelf:
             ]
             texts: dict[str, bytes] = {}
             for month, parts in (await by_month(connection, newest)).items():
-                rows = await messages(connection, month, parts)
+                rows = await rows_within(connection, month, parts)
                 texts |= {row.conversation_id: json_of(row) for row in rows}
         return [
             e._replace(unread=numbers[c][0], mentions=numbers[c][1], last=texts.get(c, b""))

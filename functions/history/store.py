@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from functions.history.former import EDITED, as_left
 from functions.history.pages import Messages
-from functions.history.parts import Part, by_month, messages
+from functions.history.parts import Part, by_month, rows_within
 from functions.history.view import View
 from shared import tables
 from shared.adapters.bulk import literals
@@ -52,7 +52,7 @@ class SqlArchive:
     """Implements `pages.Archive` and `sync.Conversations`."""
 
     def __init__(self, engine: AsyncEngine, reader: AsyncEngine | None = None) -> None:
-        """reader: for single statements; the same engine unless given."""
+        """reader: for what needs no snapshot over several statements; the same engine unless given."""
         self._engine = engine
         self._reader = reader or engine
         self._views_of = str(_VIEWS.compile(dialect=engine.dialect))
@@ -121,7 +121,7 @@ class SqlArchive:
         with reading():
             async with self._reader.connect() as connection:
                 for month, held in (await by_month(connection, parts)).items():
-                    for row in await messages(connection, month, held):
+                    for row in await rows_within(connection, month, held):
                         found[row.conversation_id, row.seq] = json_of(row)
         return [
             [(seq, found[c, seq]) for seq in range(first, last + 1) if (c, seq) in found]
