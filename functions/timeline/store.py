@@ -130,10 +130,14 @@ _CHANGING = (
 MAX_REMOVED = 500
 """Keys in one DELETE."""
 
-# Three questions in one statement, which is a snapshot by itself and one round trip: five numbers, and where a row
-# comes from is told by which of the last three columns is not NULL.
+# Several questions in one statement, which is a snapshot by itself and one round trip: five numbers, and where a row
+# comes from is told by which of the others is NULL.
 _PROGRESS = (
     f"SELECT {_PARTITION}, {_NEXT}, last_ms, counter, 0, NULL, NULL, NULL FROM log_progress"  # noqa: S608
+    f" WHERE {_PARTITION} IN ("
+)
+_COUNT = (
+    " UNION ALL SELECT COUNT(*), NULL, 0, 0, 0, NULL, NULL, NULL FROM log_progress"  # noqa: S608
     f" WHERE {_PARTITION} IN ("
 )
 _CONVERSATIONS = (
@@ -177,16 +181,17 @@ class SqlStore:
         self, expected: Mapping[int, AbstractSet[Progress]], ids: list[str], keys: list[bytes]
     ) -> Loaded:
         """See `Store.load`."""
-        # Only rows that are not as expected: of 64 partitions they would be most of the answer.
+        # Only those that are not as expected, and how many there are: of 64 partitions all would be most of the answer.
         known = [(p, progress) for p, several in expected.items() for progress in several]
-        statement = f"{_PROGRESS}{bulk.literals(expected)}) AND NOT ({_any_of(known)})"
+        mine = bulk.literals(expected)
+        statement = f"{_PROGRESS}{mine}) AND NOT ({_any_of(known)}){_COUNT}{mine})"
         if ids:
             statement += f"{_CONVERSATIONS}{bulk.literals(ids)})"
         if keys:
             statement += f"{_ANSWERS}{bulk.literals(keys)})"
         async with self._reader.connect() as connection:
             rows = await _query(connection, statement)
-        moved: dict[int, Progress] = {}
+        there, moved = 0, dict[int, Progress]()
         conversations: dict[str, Conversation] = {}
         answers: dict[bytes, Answer] = {}
         for a, b, c, d, e, conversation_id, key, digest in rows:
@@ -194,10 +199,15 @@ class SqlStore:
                 answers[key] = Answer(digest, a, b)
             elif conversation_id is not None:
                 conversations[conversation_id] = Conversation(a, b, c or 0, d, e)
+            elif b is None:
+                there = a
             else:
                 moved[a] = Progress(b, c, d)
+        if there != len(expected):
+            raise FencedError(expected)
         # What was committed while the statement ran is expected by now.
-        _fence({partition: expected[partition] for partition in moved}, moved)
+        if lost := [p for p, progress in moved.items() if progress not in expected[p]]:
+            raise FencedError(lost)
         return Loaded(conversations, answers)
 
     @_sql

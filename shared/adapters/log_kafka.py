@@ -65,7 +65,7 @@ class _Lane:
     busy: bool = False
     """Whether a batch is under way, or about to be."""
     sending: list[_Append] = field(default_factory=list)
-    """The batch that the producer has."""
+    """The batch that is packed for the producer."""
     deadline: float = 0.0
     """Of that batch, in time of the loop."""
 
@@ -212,7 +212,7 @@ class KafkaLogWriter:
     def _settle(
         self, lane: _Lane, producer: AIOKafkaProducer, delivery: "asyncio.Future[Any]"
     ) -> None:
-        """The broker has answered for a batch; the lane's next one may leave."""
+        """A batch is confirmed, has failed or was given up; the lane's next one may leave."""
         entries, lane.sending = lane.sending, []
         lane.busy = False
         del self._flying[lane]
@@ -273,33 +273,35 @@ class KafkaLogWriter:
 
     def _replace(self, producer: AIOKafkaProducer, error: BaseException) -> None:
         """A new producer gets a new id and counts from zero: the old one may be out of step for ever."""
-        accumulator = producer._message_accumulator  # noqa: SLF001
         if self._producer is not producer:
             return
         log.warning("the producer is replaced after: %s", error)
         # Its other batches fail with it, so that their lanes need not wait for an answer that never comes.
-        accumulator.fail_all(KafkaError("the producer was replaced"))
+        self._producer._message_accumulator.fail_all(KafkaError("the producer was replaced"))  # noqa: SLF001
         self._producer = None
         task = asyncio.get_running_loop().create_task(_stop_quietly(producer))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     async def close(self) -> None:
-        """Waits for what is under way, a while."""
-        under_way = [
-            e.done for lane in self._lanes.values() for e in (*lane.sending, *lane.waiting)
-        ]
+        """Waits for what is under way, a while. Nothing may be appended any more."""
+        lanes = self._lanes.values()
+        under_way = [e.done for lane in lanes for e in (*lane.sending, *lane.waiting)]
         if waiting := {done for done in under_way if not done.done()} | self._tasks:
             await asyncio.wait(waiting, timeout=APPEND_TIMEOUT_S)
         for timer in (self._departure, self._sweeper):
             if timer is not None:
                 timer.cancel()
         await end(*self._tasks)
-        for lane in self._lanes.values():
-            while lane.waiting:
-                _fail(lane.waiting.popleft(), NotAppendedError("the log writer is closed"))
         if self._producer is not None:
             await _stop_quietly(self._producer)
+        closed = NotAppendedError("the log writer is closed")
+        for lane in lanes:
+            handed_over = lane in self._flying
+            for entry in lane.sending:
+                _fail(entry, UnknownOutcome("the log did not answer") if handed_over else closed)
+            for entry in lane.waiting:
+                _fail(entry, closed)
 
 
 async def ensure_topics(bootstrap: str, topics: Mapping[str, int]) -> None:
@@ -339,8 +341,10 @@ def _fail(entry: _Append, error: Exception) -> None:
 
 
 async def _stop_quietly(producer: AIOKafkaProducer) -> None:
-    try:
-        async with asyncio.timeout(APPEND_TIMEOUT_S):
-            await producer.stop()
-    except (KafkaError, OSError, TimeoutError) as error:
-        log.warning("the producer did not stop cleanly: %s", error)
+    """Its sender may end with whatever went wrong; the connections must not stay for that."""
+    for step in (producer.stop, producer.client.close):
+        try:
+            async with asyncio.timeout(APPEND_TIMEOUT_S):
+                await step()
+        except Exception as error:  # noqa: BLE001 - there is nothing more to be lost
+            log.warning("the producer did not stop cleanly: %s", str(error) or type(error).__name__)

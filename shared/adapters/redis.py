@@ -6,6 +6,7 @@ import hiredis
 import redis.asyncio
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import DataError
 
 
 def open_redis(url: str) -> redis.asyncio.Redis:
@@ -32,5 +33,8 @@ class _Packing:
     """
 
     def pack_command(self, *args: Any) -> list[bytes]:
-        """`args`: str, bytes, int or float; the first may be several words."""
-        return [hiredis.pack_command((*args[0].split(), *args[1:]))]
+        """`args`: str, bytes, int or float; the first may be several words. Raises: DataError."""
+        try:
+            return [hiredis.pack_command((*args[0].split(), *args[1:]))]
+        except TypeError as error:
+            raise DataError(str(error)) from None
