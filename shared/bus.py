@@ -22,7 +22,9 @@ ERROR_CODE = b"Nats-Service-Error-Code: "
 
 
 class Bus(Protocol):
-    """Publish and subscribe: `send` and `listen` write to a buffer that leaves once per turn of the event loop."""
+    """Publish and subscribe: `send` and `listen` write to a buffer that leaves once per turn of the event loop, or
+    later if all that is in it is patient.
+    """
 
     @property
     def connected(self) -> bool:

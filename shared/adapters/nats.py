@@ -18,12 +18,11 @@ from shared.errors import Unavailable
 
 log = logging.getLogger(__name__)
 
-LINGER_S = 0.002
-LINGER_EACH_S = 0.0004
-LINGER_MOST_S = 0.01
-"""Patient messages leave together: the first waits for the others at least LINGER_S, longer the more of them the last
-wait has gathered. What arrives together costs all that is behind it less: one system call, one call of Redis, one
-batch of the log. It costs so much less that under load even the latencies fall.
+TICK_S = 0.001
+MOST_TICKS = 10
+"""Patient messages leave together: after a tick in which none has joined those that wait, or after so many ticks. What
+arrives together costs all that is behind it less: one system call, one call of Redis, one batch of the log. It costs
+so much less that under load even the latencies fall.
 """
 MAX_PENDING = 32 << 20
 """Most bytes that wait for a slow server before `send` refuses."""
@@ -55,10 +54,11 @@ class NatsBus(Client):
         self._loop = asyncio.get_running_loop()
         self._ps = LeanParser(self)
         self._kicked = False
-        self._patient = 0
-        """Messages that linger."""
-        self._linger_s = LINGER_S
-        self._lingering: asyncio.TimerHandle | None = None
+        self._tick: asyncio.TimerHandle | None = None
+        """While patient messages wait."""
+        self._ticks = 0
+        self._joined = False
+        """Whether there are more of them than at the last tick."""
         self._late: dict[int, bytes] = {}
         self._reconnect_listeners: list[Callable[[], None]] = []
 
@@ -162,27 +162,38 @@ class NatsBus(Client):
         self._pending.append(command)
         self._pending_data_size += len(command)
         if patient:
-            self._patient += 1
-            if self._lingering is None:
-                self._lingering = self._loop.call_later(self._linger_s, self._kick)
+            self._joined = True
+            if self._tick is None:
+                self._wait()
         elif not self._kicked:
             self._kicked = True
             self._loop.call_soon(self._kick)
 
+    def _wait(self) -> None:
+        self._joined = False
+        self._tick = self._loop.call_later(TICK_S, self._ticked)
+
+    def _ticked(self) -> None:
+        self._ticks += 1
+        if self._joined and self._ticks < MOST_TICKS:
+            self._wait()
+        else:
+            self._kick()
+
     def _kick(self) -> None:
-        """Wakes nats-py's flusher once for all that was put in this turn of the loop, and what lingers.
+        """Wakes nats-py's flusher once for all that was put in this turn of the loop, and what waits longer.
 
         As one piece: a thousand subscriptions in pieces of their own cost three times as much to write.
         """
         self._kicked = False
-        if self._lingering is not None:
-            self._lingering.cancel()
-            self._lingering = None
-            self._linger_s = min(max(LINGER_S, self._patient * LINGER_EACH_S), LINGER_MOST_S)
-            self._patient = 0
-        if len(self._pending) > 1:
-            self._pending = [b"".join(self._pending)]
+        if self._tick is not None:
+            self._tick.cancel()
+            self._tick = None
+            self._ticks = 0
+        # While the server takes nothing the flusher is awake already, and what waits must not be copied each time.
         if self._flush_queue is not None and self._flush_queue.empty():
+            if len(self._pending) > 1:
+                self._pending = [b"".join(self._pending)]
             self._flush_queue.put_nowait(self._loop.create_future())
 
     def listener_of(self, sid: int) -> OnMessage | None:

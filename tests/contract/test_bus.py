@@ -198,7 +198,7 @@ async def test_a_bus_away_refuses_and_heals(nats_server: NatsServer) -> None:
 async def test_patient_messages_wait_for_one_another(
     nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(adapter, "LINGER_S", 3600)
+    monkeypatch.setattr(adapter, "TICK_S", 3600)
     bus = await NatsBus.open(nats_server.url, "test")
     got = collect(bus, "patient.*")
     await bus.flush()

@@ -109,7 +109,9 @@ class _Catcher:
 
     reply = ""
 
-    def send(self, _subject: str, _payload: bytes, reply: str = "", _headers: bytes = b"") -> None:
+    def send(
+        self, _subject: str, _payload: bytes, reply: str, _headers: bytes, **_options: bool
+    ) -> None:
         self.reply = reply
 
 
