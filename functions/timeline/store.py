@@ -130,25 +130,26 @@ _CHANGING = (
 MAX_REMOVED = 500
 """Keys in one DELETE."""
 
-# Several questions in one statement, which is a snapshot by itself and one round trip: five numbers, and where a row
-# comes from is told by which of the others is NULL.
 _PROGRESS = (
-    f"SELECT {_PARTITION}, {_NEXT}, last_ms, counter, 0, NULL, NULL, NULL FROM log_progress"  # noqa: S608
-    f" WHERE {_PARTITION} IN ("
+    f"SELECT {_PARTITION}, {_NEXT}, last_ms, counter FROM log_progress WHERE {_PARTITION} IN ("  # noqa: S608
 )
-_COUNT = (
-    " UNION ALL SELECT COUNT(*), NULL, 0, 0, 0, NULL, NULL, NULL FROM log_progress"  # noqa: S608
-    f" WHERE {_PARTITION} IN ("
+# Three questions in one statement, which is a snapshot by itself and one round trip. Where a row comes from is told by
+# which of the last four columns is not NULL. All partitions are one row of JSON: as rows they are most of the answer.
+_PLACES = (
+    f"SELECT 0, 0, 0, 0, 0, NULL, NULL, NULL, %s(JSON_ARRAY({_PARTITION}, {_NEXT}, last_ms, counter))"  # noqa: S608
+    f" FROM log_progress WHERE {_PARTITION} IN ("
 )
 _CONVERSATIONS = (
     " UNION ALL SELECT max_seq, max_rev, (SELECT MAX(month) FROM conversation_month m"
     " WHERE m.conversation_id = c.conversation_id), message_rev, members_version,"
-    " conversation_id, NULL, NULL"
+    " conversation_id, NULL, NULL, NULL"
     " FROM conversation c WHERE conversation_id IN ("
 )
 _ANSWERS = (
-    " UNION ALL SELECT msg_id, seq, 0, 0, 0, NULL, `key`, digest FROM message_key WHERE `key` IN ("
+    " UNION ALL SELECT msg_id, seq, 0, 0, 0, NULL, `key`, digest, NULL FROM message_key"
+    " WHERE `key` IN ("
 )
+_decode_places = msgspec.json.Decoder(list[tuple[int, int, int, int]]).decode
 
 
 class SqlStore:
@@ -159,6 +160,7 @@ class SqlStore:
         self._engine = engine
         self._reader = reader or engine
         self._sqlite = engine.dialect.name == "sqlite"
+        self._places = _PLACES % ("json_group_array" if self._sqlite else "JSON_ARRAYAGG")
         self._months: set[int] = set()
         self._rows = bulk.Inserter(engine)
         self._tables = Months()
@@ -181,33 +183,24 @@ class SqlStore:
         self, expected: Mapping[int, AbstractSet[Progress]], ids: list[str], keys: list[bytes]
     ) -> Loaded:
         """See `Store.load`."""
-        # Only those that are not as expected, and how many there are: of 64 partitions all would be most of the answer.
-        known = [(p, progress) for p, several in expected.items() for progress in several]
-        mine = bulk.literals(expected)
-        statement = f"{_PROGRESS}{mine}) AND NOT ({_any_of(known)}){_COUNT}{mine})"
+        statement = f"{self._places}{bulk.literals(expected)})"
         if ids:
             statement += f"{_CONVERSATIONS}{bulk.literals(ids)})"
         if keys:
             statement += f"{_ANSWERS}{bulk.literals(keys)})"
         async with self._reader.connect() as connection:
             rows = await _query(connection, statement)
-        there, moved = 0, dict[int, Progress]()
+        stored: dict[int, Progress] = {}
         conversations: dict[str, Conversation] = {}
         answers: dict[bytes, Answer] = {}
-        for a, b, c, d, e, conversation_id, key, digest in rows:
+        for a, b, c, d, e, conversation_id, key, digest, places in rows:
             if key is not None:
                 answers[key] = Answer(digest, a, b)
             elif conversation_id is not None:
                 conversations[conversation_id] = Conversation(a, b, c or 0, d, e)
-            elif b is None:
-                there = a
-            else:
-                moved[a] = Progress(b, c, d)
-        if there != len(expected):
-            raise FencedError(expected)
-        # What was committed while the statement ran is expected by now.
-        if lost := [p for p, progress in moved.items() if progress not in expected[p]]:
-            raise FencedError(lost)
+            elif places is not None:
+                stored = {p: Progress(*progress) for p, *progress in _decode_places(places)}
+        _fence(expected, stored)
         return Loaded(conversations, answers)
 
     @_sql
@@ -413,15 +406,6 @@ async def _progress(connection: AsyncConnection, partitions: Iterable[int]) -> d
     return {row[0]: Progress(row[1], row[2], row[3]) for row in rows}
 
 
-def _any_of(places: Iterable[tuple[int, Progress]]) -> str:
-    """That `log_progress` is at one of these places. Numbers only."""
-    return " OR ".join(
-        f"({_PARTITION}={partition} AND {_NEXT}={progress.next}"
-        f" AND last_ms={progress.last_ms} AND counter={progress.counter})"
-        for partition, progress in places
-    )
-
-
 def _compare_and_set(batch: Mapping[int, Pending]) -> str:
     """Moves `log_progress` of all partitions in one statement, where it is as this owner left it. Numbers only."""
     moves = [
@@ -433,7 +417,10 @@ def _compare_and_set(batch: Mapping[int, Pending]) -> str:
         cases = " ".join(f"{when} {getattr(new, field)}" for when, new, _, _ in moves)
         return f"CASE {_PARTITION} {cases} END"
 
-    conditions = _any_of((partition, old) for _, _, partition, old in moves)
+    conditions = " OR ".join(
+        f"({_PARTITION}={partition} AND {_NEXT}={old.next} AND last_ms={old.last_ms} AND counter={old.counter})"
+        for _, _, partition, old in moves
+    )
     return (
         f"UPDATE log_progress SET {_NEXT}={case('next')}, last_ms={case('last_ms')},"  # noqa: S608 - our numbers
         f" counter={case('counter')} WHERE {conditions}"

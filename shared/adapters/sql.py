@@ -29,6 +29,7 @@ _SESSION = (
     "sql_mode='STRICT_ALL_TABLES,NO_ZERO_DATE,NO_ENGINE_SUBSTITUTION'",  # too long a value fails, it is never cut
     "wait_timeout=10",  # a process that froze inside a transaction keeps its locks no longer
     "innodb_lock_wait_timeout=5",
+    "group_concat_max_len=1048576",  # MariaDB would cut JSON_ARRAYAGG short without an error where it is set to less
 )
 
 
