@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from migrations.schema import upgrade
 from shared.adapters.sql import open_engine
 from shared.ids import month_of, now_ms
-from shared.months import next_month
+from shared.months import ensure_months, next_month
 from shared.tables import message_table, metadata
 from tests.servers import MariaDbServer, NatsServer, S3Server
 
@@ -87,6 +87,15 @@ async def test_months_that_exist_get_new_columns(engine: AsyncEngine) -> None:
         assert await connection.run_sync(differences) == []
         columns = await connection.run_sync(lambda c: inspect(c).get_columns(f"message_{month}"))
     assert [c["name"] for c in columns] == message_table(month).c.keys()
+
+
+async def test_several_make_the_same_months_at_once(db_url: str) -> None:
+    engines = [open_engine(db_url) for _ in range(4)]
+    for first in (202501, 202503, 202505, 202507):
+        await asyncio.gather(*(ensure_months(e, (first, first + 1)) for e in engines))
+    assert {"message_202501", "message_202508"} <= await tables(engines[0])
+    for engine in engines:
+        await engine.dispose()
 
 
 async def test_several_at_once(mariadb_server: MariaDbServer) -> None:
