@@ -84,6 +84,7 @@ class Pod:
             return await asyncio.to_thread(self.process.wait, GRACE_S)
         except subprocess.TimeoutExpired:
             os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
             raise
         finally:
             with suppress(OSError):

@@ -20,6 +20,10 @@ MAX_BODY = 2 << 20
 """Longest event in bytes: what NATS takes, and room for base64 and the envelope."""
 KEEP_ALIVE_S = 120
 """Longer than proxies keep an idle connection: who closes first must not be the one who is about to be asked."""
+CLOSE_S = 1.0
+"""Longest wait for connections to end once all requests are answered. One that was accepted just then may never end by
+itself: aiohttp forgets that it is closing it, and would wait a minute for a request that it does not read.
+"""
 
 OnEvent = Callable[[web.Request], Awaitable[web.Response]]
 
@@ -43,7 +47,11 @@ class Web:
         app.router.add_get("/readyz", self._readyz)
         app.router.add_post("/", self._event)
         self._runner = web.AppRunner(
-            app, access_log=None, handle_signals=False, keepalive_timeout=KEEP_ALIVE_S
+            app,
+            access_log=None,
+            handle_signals=False,
+            keepalive_timeout=KEEP_ALIVE_S,
+            shutdown_timeout=CLOSE_S,
         )
         self._site: web.TCPSite | None = None
 
