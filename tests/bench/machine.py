@@ -2,7 +2,9 @@
 
 import os
 import platform
+import statistics
 import subprocess
+import time
 from pathlib import Path
 
 
@@ -15,6 +17,7 @@ def describe() -> dict[str, str]:
         "kernel": platform.release(),
         "python": platform.python_version(),
         "load average before": f"{os.getloadavg()[0]:.2f}",
+        "fixed work": f"{statistics.median(_fixed_work_ms() for _ in range(5)):.0f} ms",
     }
 
 
@@ -22,6 +25,15 @@ def commit(root: Path) -> str:
     """The commit of a source tree, with `+` if it has changes; `none` if it is not under git."""
     head = _git(root, "rev-parse", "--short=12", "HEAD")
     return (head + ("+" if _git(root, "status", "--porcelain") else "")) if head else "none"
+
+
+def _fixed_work_ms() -> float:
+    """CPU time of the same work each time: a shared machine has slow hours, in which everything costs more."""
+    begin = time.process_time()
+    total = 0
+    for i in range(1_000_000):
+        total += i
+    return (time.process_time() - begin) * 1000
 
 
 def _git(root: Path, *command: str) -> str:
