@@ -19,9 +19,6 @@ async def ensure_months(engine: AsyncEngine, months: Iterable[int]) -> None:
     wanted = [message_table(month) for month in sorted(set(months))]
 
     def create(connection: Connection) -> None:
-        if connection.dialect.name == "sqlite":
-            # Else two processes look at the same time, and the slower one fails to create what is there by then.
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
         with schema_lock(connection):
             create_missing(connection, wanted)
 

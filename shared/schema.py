@@ -10,12 +10,13 @@ LOCK_S = 60
 
 @contextmanager
 def schema_lock(connection: Connection) -> Iterator[None]:
-    """Lets one process at a time change the schema.
+    """Lets one process at a time look at the schema and change it, up to the end of its transaction on SQLite.
 
-    A transaction would not do: MySQL commits each DDL statement by itself. SQLite belongs to one
-    host, whose supervisor starts one migration.
+    On MySQL a transaction would not do, which commits each DDL statement by itself.
     """
     if connection.dialect.name == "sqlite":
+        # Not a plain BEGIN, which would lock only after both have looked.
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
         yield
         return
     # One lock per database of the server.

@@ -18,7 +18,7 @@ from shared.adapters.sql import open_engine
 from shared.ids import month_of, now_ms
 from shared.months import ensure_months, next_month
 from shared.tables import message_table, metadata
-from tests.servers import MariaDbServer, NatsServer, S3Server
+from tests.servers import NatsServer, S3Server
 
 
 @pytest.fixture
@@ -98,8 +98,7 @@ async def test_several_make_the_same_months_at_once(db_url: str) -> None:
         await engine.dispose()
 
 
-async def test_several_at_once(mariadb_server: MariaDbServer) -> None:
-    db_url = await mariadb_server.new_database()
+async def test_several_at_once(db_url: str) -> None:
     engines = [open_engine(db_url) for _ in range(4)]
     await asyncio.gather(*(upgrade(engine) for engine in engines))
     async with engines[0].connect() as connection:
