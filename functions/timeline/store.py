@@ -135,7 +135,7 @@ _PROGRESS = (
 )
 # Three questions in one statement, which is a snapshot by itself and one round trip. Where a row comes from is told by
 # which of the last four columns is not NULL. All partitions are one row of JSON: as rows they are most of the answer.
-_PLACES = (
+_ALL_PROGRESS = (
     f"SELECT 0, 0, 0, 0, 0, NULL, NULL, NULL, %s(JSON_ARRAY({_PARTITION}, {_NEXT}, last_ms, counter))"  # noqa: S608
     f" FROM log_progress WHERE {_PARTITION} IN ("
 )
@@ -149,7 +149,7 @@ _ANSWERS = (
     " UNION ALL SELECT msg_id, seq, 0, 0, 0, NULL, `key`, digest, NULL FROM message_key"
     " WHERE `key` IN ("
 )
-_decode_places = msgspec.json.Decoder(list[tuple[int, int, int, int]]).decode
+_decode_progress = msgspec.json.Decoder(list[tuple[int, int, int, int]]).decode
 
 
 class SqlStore:
@@ -160,7 +160,9 @@ class SqlStore:
         self._engine = engine
         self._reader = reader or engine
         self._sqlite = engine.dialect.name == "sqlite"
-        self._places = _PLACES % ("json_group_array" if self._sqlite else "JSON_ARRAYAGG")
+        self._all_progress = _ALL_PROGRESS % (
+            "json_group_array" if self._sqlite else "JSON_ARRAYAGG"
+        )
         self._months: set[int] = set()
         self._rows = bulk.Inserter(engine)
         self._tables = Months()
@@ -183,7 +185,7 @@ class SqlStore:
         self, expected: Mapping[int, AbstractSet[Progress]], ids: list[str], keys: list[bytes]
     ) -> Loaded:
         """See `Store.load`."""
-        statement = f"{self._places}{bulk.literals(expected)})"
+        statement = f"{self._all_progress}{bulk.literals(expected)})"
         if ids:
             statement += f"{_CONVERSATIONS}{bulk.literals(ids)})"
         if keys:
@@ -193,13 +195,13 @@ class SqlStore:
         stored: dict[int, Progress] = {}
         conversations: dict[str, Conversation] = {}
         answers: dict[bytes, Answer] = {}
-        for a, b, c, d, e, conversation_id, key, digest, places in rows:
+        for a, b, c, d, e, conversation_id, key, digest, progress in rows:
             if key is not None:
                 answers[key] = Answer(digest, a, b)
             elif conversation_id is not None:
                 conversations[conversation_id] = Conversation(a, b, c or 0, d, e)
-            elif places is not None:
-                stored = {p: Progress(*progress) for p, *progress in _decode_places(places)}
+            elif progress is not None:
+                stored = {p: Progress(*row) for p, *row in _decode_progress(progress)}
         _fence(expected, stored)
         return Loaded(conversations, answers)
 

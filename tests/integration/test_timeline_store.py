@@ -1,4 +1,4 @@
-"""The timeline on SQLite and MariaDB: over the end of a month, and into rows that are there or refused."""
+"""The timeline on SQLite and MariaDB: overtaken, over the end of a month, and into rows that are there or refused."""
 
 from collections.abc import AsyncIterator
 
@@ -6,7 +6,8 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from functions.timeline.store import SqlStore
+from functions.timeline.state import Progress
+from functions.timeline.store import FencedError, SqlStore
 from migrations.schema import upgrade
 from shared import tables
 from shared.adapters.memory_log import MemoryLog
@@ -32,6 +33,33 @@ async def seqs(engine: AsyncEngine, month: int) -> list[int]:
     async with engine.connect() as connection:
         found = await connection.execute(table.select().order_by(table.c.seq))
         return [row.seq for row in found]
+
+
+async def test_who_was_overtaken_learns_where_when_he_loads(engine: AsyncEngine) -> None:
+    store = SqlStore(engine)
+    expected = {p: {progress} for p, progress in (await store.claim(range(64))).items()}
+    loads = (
+        lambda: store.load(expected, [CONVERSATION], [b"k" * 16]),
+        lambda: store.load(expected, [], []),
+        lambda: store.load_referred(expected, [1], [(1, CONVERSATION)]),
+    )
+    for load in loads:
+        await load()
+    c = tables.log_progress.c
+    async with engine.begin() as connection:
+        await connection.execute(
+            tables.log_progress.update().where(c.partition.in_((3, 17))).values(counter=1)
+        )
+        await connection.execute(tables.log_progress.delete().where(c.partition == 63))
+    for load in loads:
+        with pytest.raises(FencedError) as fenced:
+            await load()
+        assert fenced.value.partitions == {3, 17, 63}
+    expected[17].add(Progress(counter=1))  # his own COMMIT, which has ended meanwhile
+    for load in loads:
+        with pytest.raises(FencedError) as fenced:
+            await load()
+        assert fenced.value.partitions == {3, 63}
 
 
 async def test_a_conversation_goes_on_in_the_next_month(engine: AsyncEngine) -> None:
@@ -65,9 +93,8 @@ async def test_a_row_in_the_way_is_an_alarm_and_stops_nobody(engine: AsyncEngine
         assert (await connection.execute(alien)).scalar_one() == "alien"
 
 
+@pytest.mark.parametrize("db_url", ["mariadb"], indirect=True)  # SQLite refuses no length
 async def test_a_row_that_sql_refuses_is_an_alarm_and_stops_nobody(engine: AsyncEngine) -> None:
-    if engine.dialect.name == "sqlite":
-        return  # it refuses no length
     road = Road(engine)
     await road.change("ALTER TABLE message_{month} MODIFY content VARCHAR(24) NOT NULL")
     await road.run(SqlStore(engine), range(20))  # from "… message 10" on they are too long
