@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import pytest
 from aiokafka.cluster import ClusterMetadata
@@ -51,6 +51,25 @@ class Log:
     reader: Callable[[Keeper], AbstractAsyncContextManager[LogReader]]
 
 
+class Closable(Protocol):
+    """A reader, or a writer."""
+
+    async def close(self) -> None:
+        """Ends."""
+
+
+C = TypeVar("C", bound=Closable)
+
+
+@asynccontextmanager
+async def closed_after(opened: C) -> AsyncIterator[C]:
+    """Closes it whatever the block does: one that a failed test left open would fail another test."""
+    try:
+        yield opened
+    finally:
+        await opened.close()
+
+
 _topics = iter(f"im.contract{n}" for n in range(1_000))
 
 
@@ -62,9 +81,8 @@ async def topic_and_log(request: pytest.FixtureRequest) -> AsyncIterator[tuple[s
 
         @asynccontextmanager
         async def open_memory(owner: Keeper) -> AsyncIterator[LogReader]:
-            reader = memory.reader(topic, owner)
-            yield reader
-            await reader.close()
+            async with closed_after(memory.reader(topic, owner)) as reader:
+                yield reader
 
         yield topic, Log(memory, open_memory)
         return
@@ -81,8 +99,8 @@ async def topic_and_log(request: pytest.FixtureRequest) -> AsyncIterator[tuple[s
     async def open_jetstream(owner: Keeper) -> AsyncIterator[LogReader]:
         reader = JetStreamReader(bus, topic, "test", PARTITIONS, owner)
         await reader.check()
-        yield reader
-        await reader.close()
+        async with closed_after(reader):
+            yield reader
 
     writer = JetStreamWriter(bus, PARTITIONS)
     yield topic, Log(writer, open_jetstream)
@@ -100,16 +118,11 @@ async def kafka_log(server: KafkaServer, topic: str) -> AsyncIterator[Log]:
     async def open_reader(owner: Keeper) -> AsyncIterator[LogReader]:
         reader = KafkaLogReader(brokers, topic, f"group-{topic}", PARTITIONS, owner)
         await reader.start()
-        try:
+        async with closed_after(reader):
             yield reader
-        finally:
-            await reader.close()
 
-    writer = KafkaLogWriter(brokers, PARTITIONS)
-    try:
+    async with closed_after(KafkaLogWriter(brokers, PARTITIONS)) as writer:
         yield Log(writer, open_reader)
-    finally:
-        await writer.close()
 
 
 async def take(reader: LogReader, count: int) -> list[Record]:

@@ -11,10 +11,9 @@ from shared.hosts.web import Web
 @pytest.mark.parametrize("turns", range(8))
 async def test_a_connection_that_comes_while_it_ends_does_not_hold_it(turns: int) -> None:
     """At some turn of the loop it is accepted and not yet known to be closed."""
-    async with asyncio.timeout(30):
-        async with Web(0) as web:
-            late = socket.create_connection(("127.0.0.1", web.port))
+    with socket.socket() as late:
+        async with asyncio.timeout(30), Web(0) as web:
+            late.connect(("127.0.0.1", web.port))
             for _ in range(turns):
                 await asyncio.sleep(0)
             await web.drain(5)
-        late.close()
