@@ -10,17 +10,15 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 
-from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import (
-    KafkaError,
     MessageSizeTooLargeError,
     TopicAlreadyExistsError,
     TopicAuthorizationFailedError,
 )
 
+from shared.adapters.kafka_produce import Batch, Producer
 from shared.errors import UnknownOutcome
 from shared.log import LogError, NotAppendedError, partition_of
 from shared.tasks import end
@@ -79,7 +77,7 @@ class KafkaLogWriter:
     def __init__(self, bootstrap: str, partitions: int) -> None:
         self._bootstrap = bootstrap
         self._partitions = partitions
-        self._producer: AIOKafkaProducer | None = None
+        self._producer: Producer | None = None
         self._opening = asyncio.Lock()
         self._lanes: dict[tuple[str, int], _Lane] = {}
         self._ready: dict[_Lane, None] = {}
@@ -157,60 +155,50 @@ class KafkaLogWriter:
             task.add_done_callback(self._tasks.discard)
 
     async def _send(self, topic: str, lanes: list[_Lane]) -> None:
-        """Hands a batch of each lane to the producer."""
-        left = deque(lanes)
+        """Sees a batch of each lane into the log."""
         deadline = asyncio.get_running_loop().time() + APPEND_TIMEOUT_S
         try:
             async with asyncio.timeout_at(deadline):
                 producer = await self._open()
-                found = len(await producer.partitions_for(topic))
-                if found != self._partitions:
-                    raise LogError(f"{topic} has {found} partitions, not {self._partitions}")
-                while left:
-                    lane = left[0]
-                    batch = self._pack(producer, lane)
-                    if lane.sending:
-                        delivery = await producer.send_batch(batch, topic, partition=lane.partition)
-                        lane.deadline = deadline
-                        self._flying[lane] = None
-                        delivery.add_done_callback(partial(self._settle, lane, producer))
-                    else:
-                        lane.busy = False
-                    left.popleft()
+                found = await producer.partitions(topic)
+            if found != self._partitions:
+                raise LogError(f"{topic} has {found} partitions, not {self._partitions}")
+            batches = [self._pack(producer, lane) for lane in lanes]
         except Exception as error:  # noqa: BLE001 - whatever it is, nobody may wait for ever
-            # Nothing of these was handed over yet: every record that waits is surely not in the log.
+            # Nothing was handed over yet: every record that waits is surely not in the log.
             reason = NotAppendedError(f"kafka is not reached: {str(error) or type(error).__name__}")
-            for lane in left:
+            for lane in lanes:
                 for entry in (*lane.sending, *lane.waiting):
                     _fail(entry, reason)
                 lane.waiting.clear()
                 lane.sending.clear()
                 lane.busy = False
-        if self._flying and self._sweeper is None:
+            return
+        for lane in lanes:
+            lane.deadline = deadline
+        self._flying.update(dict.fromkeys(lanes))
+        if self._sweeper is None:
             self._sweeper = asyncio.get_running_loop().call_later(SWEEP_S, self._sweep)
+        await producer.deliver(topic, batches)
 
-    def _pack(self, producer: AIOKafkaProducer, lane: _Lane) -> Any:
+    def _pack(self, producer: Producer, lane: _Lane) -> Batch:
         """Moves as many waiting records as fit into a batch."""
-        batch = producer.create_batch()
-        while lane.waiting:
-            entry = lane.waiting[0]
+        batch = producer.batch(lane.topic, lane.partition, MAX_BATCH)
+        waiting, sending = lane.waiting, lane.sending
+        while waiting:
+            entry = waiting[0]
             if entry.done.done() and not entry.done.cancelled():
-                lane.waiting.popleft()
+                waiting.popleft()
                 continue
-            kept = batch.append(
-                key=entry.key,
-                value=entry.value,
-                timestamp=None,
-                headers=[("traceparent", entry.trace.encode())] if entry.trace else [],
-            )
-            if kept is None:
+            if not batch.add(entry.key, entry.value, entry.trace):
                 break
-            lane.sending.append(lane.waiting.popleft())
+            sending.append(waiting.popleft())
         batch.close()
+        batch.settle = partial(self._settle, lane, producer, batch)
         return batch
 
     def _settle(
-        self, lane: _Lane, producer: AIOKafkaProducer, delivery: "asyncio.Future[Any]"
+        self, lane: _Lane, producer: Producer, batch: Batch, error: Exception | None
     ) -> None:
         """A batch is confirmed, has failed or was given up; the lane's next one may leave."""
         entries, lane.sending = lane.sending, []
@@ -219,7 +207,6 @@ class KafkaLogWriter:
         if lane.waiting:
             self._ready[lane] = None
             self._schedule()
-        error = KafkaError("given up") if delivery.cancelled() else delivery.exception()
         if error is None:
             for entry in entries:
                 if entry.last and not entry.done.done():
@@ -228,7 +215,7 @@ class KafkaLogWriter:
         log.warning(
             "a batch of %d records for %s was not confirmed: %s", len(entries), lane.topic, error
         )
-        surely_not = isinstance(error, _SURELY_NOT)
+        surely_not = isinstance(error, _SURELY_NOT) and not batch.doubtful
         for entry in entries:
             _fail(
                 entry,
@@ -249,37 +236,22 @@ class KafkaLogWriter:
                     _fail(lane.waiting.popleft(), NotAppendedError("kafka does not answer"))
         self._sweeper = loop.call_later(SWEEP_S, self._sweep) if self._flying else None
 
-    async def _open(self) -> AIOKafkaProducer:
+    async def _open(self) -> Producer:
         if self._producer is not None:
             return self._producer
         async with self._opening:
             if self._producer is None:
-                producer = AIOKafkaProducer(
-                    bootstrap_servers=self._bootstrap,
-                    acks="all",
-                    enable_idempotence=True,
-                    max_batch_size=MAX_BATCH,
-                    max_request_size=2 * MAX_BATCH,
-                    request_timeout_ms=int(APPEND_TIMEOUT_S * 1000),
-                    retry_backoff_ms=50,
-                )
-                try:
-                    await producer.start()
-                except BaseException:
-                    await producer.stop()
-                    raise
-                self._producer = producer
+                self._producer = await Producer.open(self._bootstrap, int(APPEND_TIMEOUT_S * 1000))
         return self._producer
 
-    def _replace(self, producer: AIOKafkaProducer, error: BaseException) -> None:
+    def _replace(self, producer: Producer, error: BaseException) -> None:
         """A new producer gets a new id and counts from zero: the old one may be out of step for ever."""
         if self._producer is not producer:
             return
         log.warning("the producer is replaced after: %s", error)
-        # Its other batches fail with it, so that their lanes need not wait for an answer that never comes.
-        self._producer._message_accumulator.fail_all(KafkaError("the producer was replaced"))  # noqa: SLF001
+        # What else it has under way fails with it, so that nobody waits for an answer that never comes.
         self._producer = None
-        task = asyncio.get_running_loop().create_task(_stop_quietly(producer))
+        task = asyncio.get_running_loop().create_task(producer.close())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -294,7 +266,7 @@ class KafkaLogWriter:
                 timer.cancel()
         await end(*self._tasks)
         if self._producer is not None:
-            await _stop_quietly(self._producer)
+            await self._producer.close()
         closed = NotAppendedError("the log writer is closed")
         for lane in lanes:
             handed_over = lane in self._flying
@@ -338,13 +310,3 @@ def _too_large(value: bytes) -> NotAppendedError:
 def _fail(entry: _Append, error: Exception) -> None:
     if not entry.done.done():
         entry.done.set_exception(error)
-
-
-async def _stop_quietly(producer: AIOKafkaProducer) -> None:
-    """Its sender may end with whatever went wrong; the connections must not stay for that."""
-    for step in (producer.stop, producer.client.close):
-        try:
-            async with asyncio.timeout(APPEND_TIMEOUT_S):
-                await step()
-        except Exception as error:  # noqa: BLE001 - there is nothing more to be lost
-            log.warning("the producer did not stop cleanly: %s", str(error) or type(error).__name__)

@@ -7,8 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 import pytest
+from aiokafka.client import AIOKafkaClient
 from aiokafka.cluster import ClusterMetadata
+from aiokafka.errors import RequestTimedOutError
 from aiokafka.protocol.fetch import FetchRequest_v7
+from aiokafka.protocol.produce import ProduceRequest_v7
 
 from shared.adapters import kafka_fetch
 from shared.adapters.log_jetstream import JetStreamWriter, ensure_stream
@@ -420,6 +423,41 @@ class TestKafka:
                     read.setdefault(partition, []).extend(values)
                     missing.difference_update(values)
             assert {p: values[: len(before[p])] for p, values in read.items()} == before
+
+    async def test_a_batch_whose_answer_was_lost_is_there_once(
+        self, kafka_server: KafkaServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        topic = next(_topics)
+        async with kafka_log(kafka_server, topic) as log, log.reader(Keeper()) as reader:
+            await log.writer.append(topic, "p_1_2", b"first")
+            send, lost = AIOKafkaClient.send, iter(range(2))
+
+            async def lossy(self: AIOKafkaClient, node: int, request: Any, **options: Any) -> Any:
+                answer = await send(self, node, request, **options)
+                if request.API_KEY == ProduceRequest_v7.API_KEY and next(lost, None) is not None:
+                    raise RequestTimedOutError
+                return answer
+
+            monkeypatch.setattr(AIOKafkaClient, "send", lossy)
+            await log.writer.append(topic, "p_1_2", b"second")
+            assert next(lost, None) is None
+            await log.writer.append(topic, "p_1_2", b"third")
+            assert [r.value for r in await take(reader, 3)] == [b"first", b"second", b"third"]
+
+    async def test_a_producer_that_is_out_of_step_is_replaced(
+        self, kafka_server: KafkaServer
+    ) -> None:
+        topic = next(_topics)
+        async with kafka_log(kafka_server, topic) as log, log.reader(Keeper()) as reader:
+            await log.writer.append(topic, "p_1_2", b"first")
+            assert isinstance(log.writer, KafkaLogWriter)
+            producer = log.writer._producer
+            assert producer is not None
+            producer._numbers = dict.fromkeys(producer._numbers, 1_000)
+            with pytest.raises(UnknownOutcome):
+                await log.writer.append(topic, "p_1_2", b"out of step")
+            await log.writer.append(topic, "p_1_2", b"again")
+            assert [r.value for r in await take(reader, 2)] == [b"first", b"again"]
 
     async def test_a_fetch_names_only_partitions_that_moved_on(
         self, kafka_server: KafkaServer, monkeypatch: pytest.MonkeyPatch
