@@ -7,6 +7,8 @@ import subprocess
 import time
 from pathlib import Path
 
+from laptop.interpreter import is_plain
+
 
 def describe() -> dict[str, str]:
     """CPU, cores, memory, kernel, Python."""
@@ -15,7 +17,7 @@ def describe() -> dict[str, str]:
         "cores": str(len(os.sched_getaffinity(0))),
         "memory": f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.1f} GiB",
         "kernel": platform.release(),
-        "python": platform.python_version(),
+        "python": platform.python_version() + (", plain build" if is_plain() else ""),
         "load average before": f"{os.getloadavg()[0]:.2f}",
         "fixed work": f"{statistics.median(_fixed_work_ms() for _ in range(5)):.0f} ms",
     }

@@ -18,7 +18,8 @@ def tree(tmp_path: Path) -> Path:
     (root / "laptop").mkdir(parents=True)
     (root / "requirements").mkdir()
     shutil.copy(ROOT / "task", root)
-    shutil.copy(ROOT / "laptop" / "environment.py", root / "laptop")
+    for name in ("environment.py", "interpreter.py"):
+        shutil.copy(ROOT / "laptop" / name, root / "laptop")
     (root / "requirements" / "dev.txt").write_text(f"nothing==1 --hash=sha256:{'0' * 64}\n")
     return root
 
@@ -53,6 +54,20 @@ def test_a_python_that_does_not_do_is_one_clear_line(tree: Path, status: int, re
     assert reason in result.stderr
     assert python in result.stderr
     assert result.stderr.count("\n") == 1
+
+
+def test_an_optimised_build_goes_before_a_plain_one(tree: Path) -> None:
+    programs = tree.parent / "programs"
+    for name, status in (("python3", 6), ("python3.12", 4), ("python3.11", 0)):
+        program(
+            programs / name,
+            f"case $2 in *interpreter.py) exit {status} ;; esac; echo {name} >&2; exit 1",
+        )
+    result = run(tree, PATH=f"{programs}:/usr/bin:/bin")
+    assert result.stderr == "python3.11\n"
+    result = run(tree, PYTHON=str(programs / "python3"))
+    assert "python3 was built without --enable-optimizations" in result.stderr
+    assert result.stderr.endswith("python3\n")
 
 
 def test_pip_s_reason_is_shown_and_the_next_start_begins_anew(tree: Path) -> None:
