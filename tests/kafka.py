@@ -17,7 +17,8 @@ class KafkaServer(Server):
 
     PORTS = 2
 
-    def __init__(self, folder: Path, ports: list[int], log: Path) -> None:
+    def __init__(self, folder: Path, ports: list[int], log: Path, *, lasting: bool = False) -> None:
+        """lasting: for a run of minutes, in which it pays that Java compiles all it can; in a test it does not."""
         java = find_binary("java", "none")
         jars = Path(os.environ.get("IM_KAFKA_JARS", ROOT / ".cache" / "kafka"))
         if not list(jars.glob("kafka_*.jar")):
@@ -48,7 +49,7 @@ class KafkaServer(Server):
             "-Xms128m",
             "-Xmx384m",
             "-XX:+UseSerialGC",
-            "-XX:TieredStopAtLevel=1",
+            *([] if lasting else ["-XX:TieredStopAtLevel=1"]),
             "-cp",
             f"{jars}/*",
         ]
