@@ -1,23 +1,35 @@
 """Fetch sessions (KIP-227) for aiokafka's consumer: a request names only the partitions that moved on.
 
 aiokafka lists all partitions in every request and reads all of them back from every answer. With 64 partitions and
-small batches that is a third of the timeline's time, and much of the broker's. It leans on private names of aiokafka,
-whose version the locks pin; `tests/contract/test_log.py` checks on a real broker that it works, and that it is used.
+small batches that is a third of the timeline's time, and much of the broker's. What comes in a session also skips most
+of aiokafka's work on each partition and record. It leans on private names of aiokafka, whose version the locks pin;
+`tests/contract/test_log.py` checks on a real broker that it works, and that it is used.
 """
 
+import asyncio
+import time
 from collections.abc import Iterable
+from contextlib import suppress
 from io import BytesIO
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.consumer.fetcher import Fetcher
+from aiokafka.errors import KafkaError
 from aiokafka.protocol.api import Request
-from aiokafka.protocol.fetch import FetchRequest_v7, FetchResponse_v7
+from aiokafka.protocol.fetch import FetchResponse_v7
+
+from shared.adapters.kafka_wire import Answer, Fetched, FetchRequest, decode_answer
+from shared.log import Record
 
 PAUSE_EACH_S = 0.5e-6
 PAUSE_MOST_S = 0.005
 """From the moment when an answer was read until the next request, for each byte of it: so long records gather at the
 broker, which cost their reader, and everybody behind him, less together.
+"""
+TICK_S = 0.001
+"""A shorter pause is none: uvloop counts whole milliseconds, and a timer for less rings at once, again and again until
+the next of them has begun.
 """
 _LAST_EPOCH = 2**31 - 1
 
@@ -36,24 +48,26 @@ class _Session:
         """Partitions of the last answer: only they can have moved on."""
 
 
-class _Fetch(Request[FetchRequest_v7]):  # type: ignore[misc]
-    """One request of a session. `topics`: afterwards the partitions that the answer is about, with their offsets."""
+class _Fetch(Request[FetchRequest]):  # type: ignore[misc]
+    """One request of a session, and its answer."""
 
-    API_KEY = FetchRequest_v7.API_KEY
+    API_KEY = FetchRequest.API_KEY
 
     def __init__(
         self, session: _Session, moved: Iterable[TopicPartition], limits: tuple[int, ...], most: int
     ) -> None:
-        self.answered = False
+        self.session = session
+        self.answer: Answer | None = None
+        """Stays None if it is left to aiokafka."""
         self.topics: list[tuple[str, list[tuple[int, int, int]]]] = []
-        self._session = session
+        """For aiokafka: the partitions that an answer left to it is about, with their offsets."""
         self._moved = moved
         self._limits = limits
         self._most = most
 
-    def build(self, struct: type[FetchRequest_v7]) -> FetchRequest_v7:
+    def build(self, struct: type[FetchRequest]) -> FetchRequest:
         """The request on the wire; for a new session with all of its partitions."""
-        session = self._session
+        session = self.session
         topics: dict[str, list[tuple[int, int, int, int]]] = {}
         for tp in self._moved:
             topics.setdefault(tp.topic, []).append(
@@ -64,23 +78,18 @@ class _Fetch(Request[FetchRequest_v7]):  # type: ignore[misc]
         return request
 
     def decode(self, data: BytesIO) -> FetchResponse_v7:
-        """Reads the answer. Unless all of it is good, `answered` stays False and a new session has to be begun."""
+        """Reads the answer. What aiokafka gets of it is empty, unless there is anything out of the ordinary in it."""
+        session, raw = self.session, data.getvalue()
+        self.answer = decode_answer(raw, data.tell())
+        if self.answer:
+            session.id = self.answer.session
+            session.epoch = session.epoch % _LAST_EPOCH + 1
+            session.pause = min(len(raw) * PAUSE_EACH_S, PAUSE_MOST_S)
+            return FetchResponse_v7(0, 0, session.id, [])
         response = FetchResponse_v7.decode(data)
-        session = self._session
-        errors = response.error_code
-        session.answered = []
-        session.pause = min(data.getbuffer().nbytes * PAUSE_EACH_S, PAUSE_MOST_S)
         for topic, partitions in response.topics:
-            known = []
-            for partition, error, *_ in partitions:
-                tp = TopicPartition(topic, partition)
-                session.answered.append(tp)
-                known.append((partition, session.offsets[tp], 0))
-                errors = errors or error
+            known = [(p, session.offsets[TopicPartition(topic, p)], 0) for p, *_ in partitions]
             self.topics.append((topic, known))
-        session.id = response.session_id
-        session.epoch = session.epoch % _LAST_EPOCH + 1
-        self.answered = not errors and session.id != 0
         return response
 
 
@@ -88,7 +97,8 @@ class SessionFetcher(Fetcher):  # type: ignore[misc]
     """aiokafka's Fetcher, which keeps a session with every broker while nothing out of the ordinary happens.
 
     Whatever does (a new assignment, a seek, an error) ends it: aiokafka's own requests sort that out, and where one of
-    them lists all that a broker leads it becomes the first of the next session.
+    them lists all that a broker leads it becomes the first of the next session. What a session brings is kept as
+    `Fetched` among aiokafka's own `_records`, where seeks and new assignments remove it.
     """
 
     _assignment: Any = None
@@ -118,7 +128,7 @@ class SessionFetcher(Fetcher):  # type: ignore[misc]
                 session.due = 0.0
                 continue
             session.due = session.due or now + session.pause
-            if now >= session.due:
+            if session.due - now < TICK_S:
                 requests.append((node, self._next(session, assignment)))
             else:
                 timeout = min(timeout, session.due - now)
@@ -157,11 +167,78 @@ class SessionFetcher(Fetcher):  # type: ignore[misc]
         return _Fetch(session, moved, limits, self._max_partition_fetch_bytes)
 
     async def _proc_fetch_request(self, assignment: Any, node: int, request: Any) -> bool:
+        """Sends it and keeps what comes; says if there is anything to read."""
         try:
-            return bool(await super()._proc_fetch_request(assignment, node, request))
+            new = bool(await super()._proc_fetch_request(assignment, node, request))
         finally:
-            if isinstance(request, _Fetch) and not request.answered:
+            if isinstance(request, _Fetch) and not (request.answer and request.answer.session):
                 self._sessions.pop(node, None)
+        if isinstance(request, _Fetch) and request.answer and assignment.active:
+            new = self._keep(assignment, request.session, request.answer)
+        return new
+
+    def _keep(self, assignment: Any, session: _Session, answer: Answer) -> bool:
+        now_ms, new = int(time.time() * 1000), False
+        session.answered = []
+        for topic, partition, highwater, stable, batches in answer.partitions:
+            tp = TopicPartition(topic, partition)
+            session.answered.append(tp)
+            state, offset = assignment.state_value(tp), session.offsets[tp]
+            if not state.has_valid_position or state.position != offset:
+                continue  # there was a seek while the answer was under way
+            state.highwater, state.lso, state.timestamp = highwater, stable, now_ms
+            if batches.has_next():
+                self._records[tp] = Fetched(partition, offset, batches)
+                new = True
+        return new
+
+    async def fetched_records(
+        self, partitions: Any, timeout: float, max_records: int
+    ) -> dict[TopicPartition, list[Record]]:
+        """As aiokafka's, of all partitions, but with our own records."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                while not (self._records or self._closed):
+                    await self._create_fetch_waiter()
+        if self._closed:
+            return {}
+        if self._subscriptions.reassignment_in_progress:
+            # Of what is buffered, none may be ours any more.
+            await self._subscriptions.wait_for_assignment()
+        if taken := self._take(max_records):
+            return taken
+        theirs = await super().fetched_records(partitions, 0, max_records)
+        return {
+            tp: [Record(r.partition, r.offset, r.timestamp, r.value) for r in records]
+            for tp, records in theirs.items()
+        }
+
+    def _take(self, most: int) -> dict[TopicPartition, list[Record]]:
+        """Takes what sessions brought, and nothing of what aiokafka's own requests did."""
+        if not (self._assignment and self._assignment.active):
+            self._records.clear()
+        taken: dict[TopicPartition, list[Record]] = {}
+        for tp, fetched in list(self._records.items()):
+            if not isinstance(fetched, Fetched):
+                continue
+            state, records = self._assignment.state_value(tp), []
+            if state.has_valid_position and state.position == fetched.offset:
+                try:
+                    records = fetched.take(most)
+                except KafkaError:
+                    if not taken:
+                        raise
+                    break  # what was taken is returned first; this comes again
+                state.consumed_to(fetched.offset)
+            if len(records) < most:
+                del self._records[tp]
+            if records:
+                taken[tp] = records
+                most -= len(records)
+                if not most:
+                    break
+        self._notify(self._wait_consume_future)
+        return taken
 
 
 def keep_sessions(consumer: AIOKafkaConsumer) -> None:

@@ -109,10 +109,7 @@ class KafkaLogReader(ConsumerRebalanceListener):  # type: ignore[misc]
         except (ConsumerStoppedError, NoOffsetForPartitionError):
             return []  # closed; or a partition that nobody has read before, and the owner's `seek` is on its way
         return [
-            Record(r.partition, r.offset, r.timestamp, r.value)
-            for tp, records in fetched.items()
-            if tp.partition in self._ready
-            for r in records
+            r for tp, records in fetched.items() if tp.partition in self._ready for r in records
         ]
 
     def seek(self, offsets: Mapping[int, int]) -> None:
