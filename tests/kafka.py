@@ -17,8 +17,7 @@ class KafkaServer(Server):
 
     PORTS = 2
 
-    def __init__(self, folder: Path, ports: list[int], log: Path, *, lasting: bool = False) -> None:
-        """lasting: for a run of minutes, in which it pays that Java compiles all it can; in a test it does not."""
+    def __init__(self, folder: Path, ports: list[int], log: Path) -> None:
         java = find_binary("java", "none")
         jars = Path(os.environ.get("IM_KAFKA_JARS", ROOT / ".cache" / "kafka"))
         if not list(jars.glob("kafka_*.jar")):
@@ -49,7 +48,7 @@ class KafkaServer(Server):
             "-Xms128m",
             "-Xmx384m",
             "-XX:+UseSerialGC",
-            *([] if lasting else ["-XX:TieredStopAtLevel=1"]),
+            "-XX:TieredStopAtLevel=1",
             "-cp",
             f"{jars}/*",
         ]

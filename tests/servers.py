@@ -105,7 +105,6 @@ def mariadb(folder: Path) -> MariaDbServer:
     return MariaDbServer(folder / "mariadb", free_ports(1)[0], folder / "mariadb.log")
 
 
-def kafka(folder: Path, *, lasting: bool = False) -> KafkaServer:
+def kafka(folder: Path) -> KafkaServer:
     """Kafka, one node, without topics."""
-    ports = free_ports(KafkaServer.PORTS)
-    return KafkaServer(folder / "kafka", ports, folder / "kafka.log", lasting=lasting)
+    return KafkaServer(folder / "kafka", free_ports(KafkaServer.PORTS), folder / "kafka.log")

@@ -5,9 +5,8 @@ import os
 import sys
 import time
 import urllib.request
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
-from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -164,12 +163,12 @@ async def running(
                 await asyncio.to_thread(parts[name].stop)
 
 
-_SERVERS: dict[Kind, dict[str, Callable[[Path], Server]]] = {
+_SERVERS = {
     "laptop": {"nats": servers.nats, "redis": servers.redis},
     "full": {
         "nats": servers.nats,
         "redis": servers.redis,
-        "kafka": partial(servers.kafka, lasting=True),
+        "kafka": servers.kafka,
         "mariadb": servers.mariadb,
     },
 }
