@@ -6,11 +6,10 @@ from collections.abc import Iterable
 from itertools import islice
 from typing import Protocol
 
-import msgspec
 from redis.exceptions import RedisError
 
 from functions.timeline.state import Accepted, Changed, Effect
-from shared.hot import Batch, HotEntry, HotWriter
+from shared.hot import Batch, HotWriter
 
 log = logging.getLogger(__name__)
 
@@ -66,31 +65,23 @@ class RedisHot:
 
 def batches(effects: Iterable[Effect]) -> tuple[dict[str, Batch], list[tuple[int, str]]]:
     """What the cache is to hold by conversation, each message once and as it is at the end; and who has a new one."""
-    found: dict[str, _Collected] = {}
+    found: dict[str, Batch] = {}
     fresh: list[tuple[int, str]] = []
     for effect in effects:
         if type(effect) is Accepted:
             before = after = effect.message_rev
-            changed = False
             if effect.seq == 1 and effect.members is not None:
                 fresh += [(user_id, effect.request.conversation_id) for user_id in effect.members]
         elif type(effect) is Changed:
             before, after = effect.before, effect.rev
-            changed = True
         else:
             continue
         conversation_id = effect.request.conversation_id
-        collected = found.get(conversation_id)
-        if collected is None:
-            collected = found[conversation_id] = _Collected(before, after, {})
-        collected.after = after
-        collected.entries[effect.seq] = (effect.seq, changed, effect.message)
-    return {
-        c: Batch(one.before, one.after, list(one.entries.values())) for c, one in found.items()
-    }, fresh
-
-
-class _Collected(msgspec.Struct):
-    before: int
-    after: int
-    entries: dict[int, HotEntry]
+        batch = found.get(conversation_id)
+        if batch is None:
+            batch = found[conversation_id] = Batch(before, after, {}, set())
+        batch.after = after
+        batch.messages[effect.seq] = effect.message
+        if before != after:
+            batch.changed.add(effect.seq)
+    return found, fresh

@@ -12,6 +12,7 @@ before or after it, but not as another owner has left it.
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 
 from functions.timeline import tracing
 from functions.timeline.changes import strip
@@ -36,6 +37,7 @@ log = logging.getLogger(__name__)
 MAX_BATCH = 500
 COMMIT_RECORDS = 1_000
 COMMIT_S = 0.05
+"""Within it what an ack waits for is on its way to SQL; the rest, which the log has, within twice as long."""
 MAX_PENDING = 4_000
 """Records applied and not stored; with more, the log is not read on."""
 MAX_CONVERSATIONS = 100_000
@@ -183,12 +185,17 @@ class Timeline:
         # Python 3.11's `wait_for`, which the bus waits with, can swallow a cancellation: this loop would never end.
         while me is None or not me.cancelling():
             await self._something.wait()
-            try:
-                async with asyncio.timeout(self._commit_s):
-                    await self._plenty.wait()
-            except TimeoutError:
-                pass
+            for _ in range(2):
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(self._commit_s):
+                        await self._plenty.wait()
+                if self._plenty.is_set() or self._awaited():
+                    break
             await self._commit()
+
+    def _awaited(self) -> bool:
+        """Whether anybody waits for the next COMMIT."""
+        return any(owned.pending.answers for owned in self._owned.values())
 
     async def _commit(self) -> None:
         """Stores all that is pending."""

@@ -15,7 +15,7 @@ from shared import tables
 from shared.adapters.redis import open_redis
 from shared.adapters.sql import open_engine
 from shared.errors import Blocked, NotFound, NotFriend, RateLimited, Unauthenticated, Unavailable
-from shared.gate import MESSAGES, Gate, Relation, pair_key, user_key
+from shared.gate import MESSAGES, Copies, Gate, Limit, Relation, pair_key, user_key
 from shared.gate.gate import LIMITS
 from tests.servers import RedisServer
 
@@ -186,6 +186,46 @@ async def test_a_burst_passes_and_then_it_is_limited(
     assert 0 < len(limited) <= 50
     assert all(r.retry_after_ms and r.retry_after_ms > 0 for r in limited)
     await gate.private(2, 1)  # others are not touched
+
+
+async def test_questions_of_all_kinds_in_one_call(client: redis.asyncio.Redis) -> None:
+    await client.mset({"a": "1", "b": "2", "c": "?load"})
+    copies, slow = Copies(client), Limit(interval_ms=60_000, burst=3)
+    answers = await asyncio.gather(
+        copies.ask(slow, "l1", "a", "b"),
+        copies.ask(slow, "l1", "c", "d"),
+        copies.ask(slow, "l2"),
+        copies.ask(None, "l1", "b", "a", "d"),
+        copies.ask(Limit(interval_ms=1, burst=1), "l3", "b"),
+        *(copies.ask(slow, "l1", "a", "e") for _ in range(3)),
+        copies.ask(None, "", "b", "e"),
+    )
+    assert len({answer.nonce for answer in answers}) == 1
+    values = [answer.values for answer in answers if not answer.wait_ms]
+    assert values == [b"1|2", b"|", b"", b"2|1|", b"2", b"1|", b"2|"]
+    waits = [answer.wait_ms for answer in answers]
+    assert [wait > 0 for wait in waits] == [False] * 6 + [True] * 2 + [False], "three pass"
+    assert all(59_000 < wait <= 60_000 for wait in waits if wait)
+    nonce = answers[0].nonce.encode()
+    assert await client.mget("a", "b", "c", "d", "e") == [b"1", b"2", nonce, nonce, nonce]
+    assert (await copies.ask(slow, "l1", "a")).wait_ms, "it counts from call to call"
+    assert not (await copies.ask(slow, "l2", "a")).wait_ms
+
+
+async def test_a_question_that_must_wait_asks_for_no_load(client: redis.asyncio.Redis) -> None:
+    copies, none = Copies(client), Limit(interval_ms=60_000, burst=0)
+    assert (await copies.ask(none, "l", "a")).wait_ms
+    assert not await client.exists("l", "a")
+
+
+async def test_as_many_questions_as_one_call_may_have(client: redis.asyncio.Redis) -> None:
+    copies, limit = Copies(client), Limit(interval_ms=50, burst=1)
+    await client.mset({f"{kind}{i}": i for i in range(500) for kind in "abc"})
+    answers = await asyncio.gather(
+        *(copies.ask(limit, f"l{i}", f"a{i}", f"b{i}", f"c{i}") for i in range(500))
+    )
+    assert [answer.values for answer in answers] == [b"%d|%d|%d" % (i, i, i) for i in range(500)]
+    assert len({answer.nonce for answer in answers}) == 1
 
 
 async def test_limits_can_be_switched_off(engine: AsyncEngine, client: redis.asyncio.Redis) -> None:

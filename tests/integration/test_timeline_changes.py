@@ -138,18 +138,33 @@ async def test_what_is_stored_and_cached_is_what_the_log_means(
     assert await check_cache(redis, world.store) > 0
 
 
+async def emptied(engine: AsyncEngine, redis: Redis) -> None:
+    """Nothing was ever stored."""
+    await redis.flushall()
+    async with engine.begin() as connection:
+        for name in await connection.run_sync(lambda c: inspect(c).get_table_names()):
+            if name != "alembic_version":
+                await connection.exec_driver_sql(f"DELETE FROM `{name}`")
+
+
 async def test_the_check_catches_a_recall_that_leaves_the_cache_as_it_was(
     engine: AsyncEngine, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(patience, "RETRY_S", (0.0, 0.0))
-    replace = "if ARGV[i + 1] == '1' then redis.call('ZREMRANGEBYSCORE', key, seq, seq) end"
+    replace = "call('ZREMRANGEBYSCORE', key, ARGV[i], ARGV[i])"
     assert replace in hot.PUT
     monkeypatch.setattr(hot, "PUT", hot.PUT.replace(replace, ""))
-    world = SqlWorld(0, engine, redis)
-    async with asyncio.timeout(60):
-        await world.run()
-    with pytest.raises(AssertionError):
-        await check_cache(redis, await stored(engine))
+    # A change in the batch of its message leaves nothing behind, and how batches fall is up to the machine.
+    for seed in range(5):
+        await emptied(engine, redis)
+        world = SqlWorld(seed, engine, redis)
+        async with asyncio.timeout(60):
+            await world.run()
+        try:
+            await check_cache(redis, await stored(engine))
+        except AssertionError:
+            return
+    pytest.fail("no history shows it")
 
 
 async def test_texts_that_sql_could_misread(engine: AsyncEngine, redis: Redis) -> None:

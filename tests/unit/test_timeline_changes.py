@@ -291,10 +291,9 @@ async def test_what_is_recalled_in_the_same_batch_never_leaves() -> None:
     assert all(b"secret" not in fact(e) for e in out if isinstance(e, Accepted | Changed))
     found, fresh = batches(out)
     assert (found["p_1_2"].before, found["p_1_2"].after) == (0, 2)
-    assert [json.loads(json_)["content"] for _, _, json_ in found["p_1_2"].entries] == [
-        "",
-        "opener",
-    ]
+    contents = {s: json.loads(m)["content"] for s, m in found["p_1_2"].messages.items()}
+    assert contents == {1: "", 2: "opener"}
+    assert found["p_1_2"].changed == {1, 2}
     assert fresh == [(1, "p_1_2"), (2, "p_1_2")]
     assert len([s for s, _ in sent if s.startswith(INBOX)]) == 2, "changes are answered later"
     pending = Pending(Progress())

@@ -488,7 +488,8 @@ class NoRows(MemoryStore):
 
 @pytest.mark.parametrize("store", [NoCompareAndSet, StaleLoad, ProgressFirst, NoLookUp, NoRows])
 async def test_the_checks_catch_a_broken_store(store: type[MemoryStore]) -> None:
-    assert await broken(store)
+    # A stale load does harm in one history of some hundreds.
+    assert await broken(store, seeds=1_500)
 
 
 async def test_the_checks_catch_a_number_that_is_not_of_the_log(
