@@ -24,7 +24,7 @@ _encode = msgspec.json.Encoder().encode
 class Outbox:
     """Facts on their way. What `add` was given goes out in order; what failed is repeated with all that follows it.
 
-    They leave with the COMMIT that they belong to, many in one request: readers of facts can wait for those 50 ms.
+    They leave with the COMMIT that they belong to, many in one request: readers of facts can wait that long.
     """
 
     def __init__(self, writer: LogWriter, counters: Counters) -> None:
