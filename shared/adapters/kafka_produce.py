@@ -24,6 +24,7 @@ from shared.ids import now_ms
 log = logging.getLogger(__name__)
 
 RETRY_S = 0.05
+METADATA_S = 1.0
 MAGIC = 2
 """Version of the format of records."""
 _ALL = -1
@@ -146,7 +147,8 @@ class Producer:
                 left = [batch for some in again for batch in some]
                 if left:
                     await asyncio.sleep(RETRY_S)
-                    await self._client.force_metadata_update()
+                    # A client that is closed meanwhile answers never.
+                    await asyncio.wait([self._client.force_metadata_update()], timeout=METADATA_S)
         except Exception as error:  # noqa: BLE001 - whatever it is, nobody may wait for ever
             for batch in batches:
                 batch.end(error)

@@ -459,6 +459,41 @@ class TestKafka:
             await log.writer.append(topic, "p_1_2", b"again")
             assert [r.value for r in await take(reader, 2)] == [b"first", b"again"]
 
+    async def test_a_replaced_producer_holds_no_partition(
+        self, kafka_server: KafkaServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Its batches end though it waits for what never comes."""
+        topic = next(_topics)
+        async with kafka_log(kafka_server, topic) as log, log.reader(Keeper()) as reader:
+            await log.writer.append(topic, "p_1_2", b"first")
+            assert isinstance(log.writer, KafkaLogWriter)
+            producer = log.writer._producer
+            assert producer is not None
+            tried, never = asyncio.Event(), asyncio.get_running_loop().create_future()
+
+            async def away(*_: Any, **__: Any) -> Any:
+                raise RequestTimedOutError
+
+            def no_metadata() -> "asyncio.Future[None]":
+                tried.set()
+                return never
+
+            monkeypatch.setattr(producer._client, "send", away)
+            monkeypatch.setattr(producer._client, "force_metadata_update", no_metadata)
+            lost = log.writer.append(topic, "p_1_2", b"lost")
+            await tried.wait()
+            log.writer._replace(producer, RequestTimedOutError())
+            with pytest.raises(UnknownOutcome):
+                await lost
+            async with asyncio.timeout(10):
+                while True:  # until the partition is free
+                    try:
+                        await log.writer.append(topic, "p_1_2", b"second")
+                        break
+                    except NotAppendedError:
+                        continue
+            assert [r.value for r in await take(reader, 2)] == [b"first", b"second"]
+
     async def test_a_fetch_names_only_partitions_that_moved_on(
         self, kafka_server: KafkaServer, monkeypatch: pytest.MonkeyPatch
     ) -> None:
