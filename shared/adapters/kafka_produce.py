@@ -25,16 +25,17 @@ log = logging.getLogger(__name__)
 
 RETRY_S = 0.05
 METADATA_S = 1.0
-MAGIC = 2
+_MAGIC = 2
 """Version of the format of records."""
 _ALL = -1
 """`acks`: all in-sync replicas."""
-_FRONT = Struct(
-    ">hhiih"
-)  # no transaction, acks, time-out, number of topics, length of the topic's name
+_FRONT = Struct(">hhiih")
+"""Transaction (none), acks, time-out, number of topics; length of the topic's name."""
 _NUMBER = Struct(">i")
-_BATCH = Struct(">ii")  # partition, length of its records
-_RESULT = Struct(">ihqqq")  # partition, error code, offset, time, start of the log
+_BATCH = Struct(">ii")
+"""Partition, length of its records."""
+_RESULT = Struct(">ihqqq")
+"""Partition, error code, offset, time, start of the log."""
 _THERE = (0, DuplicateSequenceNumber.errno)
 """Codes that say that a batch is in the log: now, or since an earlier try whose answer was lost."""
 
@@ -45,7 +46,7 @@ Settle = Callable[[Exception | None], None]
 class Batch:
     """Records of one partition on their way.
 
-    doubtful: a try of it got no answer. settle: set by whoever delivers it.
+    doubtful: an earlier try may have appended it. settle: set by whoever delivers it.
     """
 
     __slots__ = ("_builder", "_ms", "count", "doubtful", "settle", "tp", "wire")
@@ -120,7 +121,7 @@ class Producer:
         tp = TopicPartition(topic, partition)
         identity = self._inner._txn_manager  # noqa: SLF001
         builder = DefaultRecordBatchBuilder(
-            magic=MAGIC,
+            magic=_MAGIC,
             compression_type=0,
             is_transactional=0,
             producer_id=identity.producer_id,
@@ -177,6 +178,7 @@ class Producer:
             refusal = for_code(code)()
             log.warning("kafka refuses a batch for %s: %s", batch.tp, refusal)
             if refusal.retriable:
+                batch.doubtful = True  # too few replicas, say: it may be there all the same
                 again.append(batch)
             else:
                 batch.end(refusal)

@@ -14,6 +14,7 @@ from aiokafka.protocol.fetch import FetchRequest_v7
 from aiokafka.protocol.produce import ProduceRequest_v7
 
 from shared.adapters import kafka_fetch
+from shared.adapters.kafka_produce import Producer
 from shared.adapters.log_jetstream import JetStreamWriter, ensure_stream
 from shared.adapters.log_jetstream_reader import JetStreamReader
 from shared.adapters.log_kafka import (
@@ -395,6 +396,13 @@ class TestJetStream:
         await bus.close()
 
 
+def producing(log: Log) -> tuple[KafkaLogWriter, Producer]:
+    """A writer that has appended, and what it does that with."""
+    assert isinstance(log.writer, KafkaLogWriter)
+    assert log.writer._producer is not None
+    return log.writer, log.writer._producer
+
+
 class TestKafka:
     """What only a real broker does."""
 
@@ -444,15 +452,31 @@ class TestKafka:
             await log.writer.append(topic, "p_1_2", b"third")
             assert [r.value for r in await take(reader, 3)] == [b"first", b"second", b"third"]
 
+    @pytest.mark.parametrize("before", [None, 20], ids=["at once", "after too few replicas"])
+    async def test_a_refusal_is_sure_only_of_the_first_try(
+        self, kafka_server: KafkaServer, monkeypatch: pytest.MonkeyPatch, before: int | None
+    ) -> None:
+        topic = next(_topics)
+        async with kafka_log(kafka_server, topic) as log:
+            await log.writer.append(topic, "p_1_2", b"first")
+            _, producer = producing(log)
+            partition = partition_of("p_1_2", PARTITIONS)
+            codes = iter([code for code in (before, 29) if code is not None])
+
+            async def refuse(*_: Any, **__: Any) -> dict[int, int]:
+                return {partition: next(codes)}
+
+            monkeypatch.setattr(producer._client, "send", refuse)
+            with pytest.raises(NotAppendedError if before is None else UnknownOutcome):
+                await log.writer.append(topic, "p_1_2", b"refused")
+
     async def test_a_producer_that_is_out_of_step_is_replaced(
         self, kafka_server: KafkaServer
     ) -> None:
         topic = next(_topics)
         async with kafka_log(kafka_server, topic) as log, log.reader(Keeper()) as reader:
             await log.writer.append(topic, "p_1_2", b"first")
-            assert isinstance(log.writer, KafkaLogWriter)
-            producer = log.writer._producer
-            assert producer is not None
+            _, producer = producing(log)
             producer._numbers = dict.fromkeys(producer._numbers, 1_000)
             with pytest.raises(UnknownOutcome):
                 await log.writer.append(topic, "p_1_2", b"out of step")
@@ -466,9 +490,7 @@ class TestKafka:
         topic = next(_topics)
         async with kafka_log(kafka_server, topic) as log, log.reader(Keeper()) as reader:
             await log.writer.append(topic, "p_1_2", b"first")
-            assert isinstance(log.writer, KafkaLogWriter)
-            producer = log.writer._producer
-            assert producer is not None
+            writer, producer = producing(log)
             tried, never = asyncio.Event(), asyncio.get_running_loop().create_future()
 
             async def away(*_: Any, **__: Any) -> Any:
@@ -482,7 +504,7 @@ class TestKafka:
             monkeypatch.setattr(producer._client, "force_metadata_update", no_metadata)
             lost = log.writer.append(topic, "p_1_2", b"lost")
             await tried.wait()
-            log.writer._replace(producer, RequestTimedOutError())
+            writer._replace(producer, RequestTimedOutError())
             with pytest.raises(UnknownOutcome):
                 await lost
             async with asyncio.timeout(10):
