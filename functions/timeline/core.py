@@ -68,11 +68,11 @@ def prepare(record: Record) -> Entry:
         if type(request) is SendRequested:
             if request.extra is not msgspec.UNSET and len(bytes(request.extra)) > MAX_EXTRA:
                 return Entry(record, None, fault=f"extra is over {MAX_EXTRA} bytes")
-            return Entry(record, request, members, sends.key_of(request), sends.digest_of(request))
+            return Entry(record, request, members, *sends.identity_of(request))
         if type(request) is SystemRequested:
             if members is not None:
                 return Entry(record, None, fault="a change of members of what is no group")
-            return Entry(record, request, None, sends.key_of(request), sends.digest_of(request))
+            return Entry(record, request, None, *sends.identity_of(request))
         if type(request) not in _RULES:
             return Entry(record, None, fault=f"no rule for {type(request).__name__}")
         post = int(getattr(request, "msg_id", 0))
@@ -85,8 +85,9 @@ def apply(state: State, entry: Entry) -> Effect:
     """Applies the next record of a partition.
 
     The caller has loaded what the record needs, if SQL has it: `state.conversations` of its conversation (a new
-    `Conversation` if SQL has none), `state.answers` of its key, `state.posts` of the message it refers to unless that
-    is in `state.accepted`, and `state.positions` of its user if it moves one.
+    `Conversation` if SQL has none), `state.answers` of its key unless its UUID says that there is none,
+    `state.posts` of the message it refers to unless that is in `state.accepted`, and `state.positions` of its user if
+    it moves one.
 
     Raises: NotLoadedError.
     """

@@ -24,8 +24,15 @@ class Heads:
     def stored(self, pending: Pending) -> None:
         """Notes the conversations of a COMMIT."""
         due = asyncio.get_running_loop().time() + QUIET_S
-        for conversation_id, (_, seq, rev, _, _, version) in pending.heads.items():
-            self._due[conversation_id] = (due, pending.members[conversation_id], seq, rev, version)
+        for conversation_id, head in pending.heads.items():
+            members = pending.members[conversation_id]
+            self._due[conversation_id] = (
+                due,
+                members,
+                head.max_seq,
+                head.max_rev,
+                head.members_version,
+            )
 
     async def run(self) -> None:
         """Sweeps for ever."""

@@ -69,7 +69,7 @@ def batches(effects: Iterable[Effect]) -> tuple[dict[str, Batch], list[tuple[int
     fresh: list[tuple[int, str]] = []
     for effect in effects:
         if type(effect) is Accepted:
-            before = after = effect.message_rev
+            before = after = effect.head.message_rev
             if effect.seq == 1 and effect.members is not None:
                 fresh += [(user_id, effect.request.conversation_id) for user_id in effect.members]
         elif type(effect) is Changed:

@@ -74,14 +74,13 @@ async def load(store: Store, entries: Iterable[tuple[Owned, Entry]], counters: C
             continue
         state = owned.state
         conversation_id, conversations = request.conversation_id, state.conversations
-        if conversation_id in conversations:
-            conversations[conversation_id] = conversations.pop(
-                conversation_id
-            )  # the newest stand last
+        conversation = conversations.pop(conversation_id, None)
+        if conversation is not None:
+            conversations[conversation_id] = conversation  # the newest stand last
         else:
             ids[conversation_id] = owned
         if entry.key:
-            if entry.key not in state.answers:
+            if entry.key not in state.answers and not _surely_new(entry, conversation):
                 keys[entry.key] = owned
         elif isinstance(request, ReadRequested | DeliveredRequested):
             place = (request.user_id, conversation_id)
@@ -110,6 +109,14 @@ async def load(store: Store, entries: Iterable[tuple[Owned, Entry]], counters: C
             posts[post].state.posts[post] = found
         for place, position in referred.positions.items():
             places[place].state.positions[place] = position
+
+
+def _surely_new(entry: Entry, conversation: Conversation | None) -> bool:
+    """Whether no message of the conversation can have its key: all that have a UUIDv7 have a smaller one.
+
+    So it needs no trust in the clocks that UUIDs are made by: one that is ahead only makes the others be looked up.
+    """
+    return conversation is not None and entry.uuid > conversation.max_uuid
 
 
 def _forget_oldest(cache: dict[K, V], most: int, stored: int) -> None:

@@ -7,6 +7,7 @@ from functions.timeline.changes import mention_rows
 from functions.timeline.state import (
     Accepted,
     Changed,
+    ConversationRow,
     Dead,
     Effect,
     Moved,
@@ -48,8 +49,8 @@ class Pending:
         self.changes: defaultdict[int, dict[int, Row]] = defaultdict(dict)
         """Whole rows that replace what is there, by month and id; after the new ones."""
         self.keys: list[Row] = []
-        self.heads: dict[str, Row] = {}
-        """Rows of `conversation` by id; the newest state of each."""
+        self.heads: dict[str, ConversationRow] = {}
+        """By id; the newest state of each."""
         self.members: dict[str, Private | None] = {}
         """Of the same conversations."""
         self.months: list[Row] = []
@@ -91,14 +92,7 @@ class Pending:
         conversation_id = request.conversation_id
         self.messages[effect.month].append(effect.row)
         self.keys.append(effect.key_row)
-        self.heads[conversation_id] = (
-            conversation_id,
-            effect.seq,
-            effect.rev,
-            effect.ms,
-            effect.message_rev,
-            effect.members_version,
-        )
+        self.heads[conversation_id] = effect.head
         self.members[conversation_id] = effect.members
         if effect.opens_month:
             self.months.append((conversation_id, effect.month, effect.seq))
@@ -119,7 +113,7 @@ class Pending:
         for user_id in request.joined:
             place = (user_id, conversation_id)
             # What was written before is not unread for him.
-            self.joins[place] = (*place, before, effect.rev, before, from_seq, None)
+            self.joins[place] = (*place, before, effect.head.max_rev, before, from_seq, None)
             self.leaves.pop(place, None)
             self.positions.pop(place, None)
         for user_id in request.left:
@@ -134,14 +128,7 @@ class Pending:
     def _add_change(self, effect: Changed) -> None:
         conversation_id = effect.request.conversation_id
         self.changes[effect.month][effect.msg_id] = effect.row
-        self.heads[conversation_id] = (
-            conversation_id,
-            effect.max_seq,
-            effect.rev,
-            effect.ms,
-            effect.rev,
-            effect.members_version,
-        )
+        self.heads[conversation_id] = effect.head
         self.members[conversation_id] = effect.members
         for write in effect.writes:
             self._write(write)
@@ -149,15 +136,8 @@ class Pending:
     def _add_position(self, effect: Moved) -> None:
         conversation_id = effect.request.conversation_id
         self.positions[effect.request.user_id, conversation_id] = effect.row
-        if effect.counts:
-            self.heads[conversation_id] = (
-                conversation_id,
-                effect.max_seq,
-                effect.rev,
-                effect.ms,
-                effect.message_rev,
-                effect.members_version,
-            )
+        if effect.head is not None:
+            self.heads[conversation_id] = effect.head
             self.members[conversation_id] = effect.members
 
     def _write(self, write: Write) -> None:

@@ -8,6 +8,7 @@ import msgspec
 
 from functions.timeline.state import (
     Conversation,
+    ConversationRow,
     Effect,
     Entry,
     Moved,
@@ -93,22 +94,28 @@ def _move(
     ack: bytes,
 ) -> Moved:
     place = (request.user_id, request.conversation_id)
-    counts = type(event) is events.Read and entry.members is not None
+    head = None
+    if type(event) is events.Read and entry.members is not None:
+        head = ConversationRow(
+            request.conversation_id,
+            conversation.max_seq,
+            conversation.max_rev,
+            max(state.progress.last_ms, entry.record.ms),
+            conversation.message_rev,
+            conversation.members_version,
+            conversation.max_uuid,
+            conversation.max_seq,
+        )
     effect = Moved(
         request=request,
         members=entry.members,
         read=type(event) is events.Read,
-        counts=counts,
-        max_seq=conversation.max_seq,
-        rev=conversation.max_rev,
-        message_rev=conversation.message_rev,
-        members_version=conversation.members_version,
-        ms=max(state.progress.last_ms, entry.record.ms),
+        head=head,
         row=(*place, new.read_seq, new.read_rev, new.delivered_seq),
         frame=frame(event, event.type),
         ack=ack,
     )
     state.positions[place] = new
-    if counts:
+    if head is not None:
         conversation.offset = entry.record.offset
     return effect

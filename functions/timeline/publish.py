@@ -88,14 +88,14 @@ class Publisher:
             push = b'{"type":"message","data":%b}' % effect.message
             # The answer to a change of a group is another one than its message, so all connections get that.
             conn = request.conn if sent else ""
-            headers = _headers(conn, None if effect.members else effect.members_version)
+            headers = _headers(conn, None if effect.members else effect.head.members_version)
             for subject in _audience(request.conversation_id, effect.members):
                 self._bus.send(subject, push, headers=headers)
             self._counters.accepted += 1
         elif type(effect) is Changed:
             self._counters.changed += 1
             # To the asking connection too: so a device has a change when all others have it, whoever made it.
-            headers = _headers("", None if effect.members else effect.members_version)
+            headers = _headers("", None if effect.members else effect.head.members_version)
             for subject in _audience(effect.request.conversation_id, effect.members):
                 self._bus.send(subject, effect.frame, headers=headers)
         elif type(effect) is Moved:

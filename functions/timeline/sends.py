@@ -1,5 +1,6 @@
 """The rule of new messages: idempotence, `seq`, `msg_id`."""
 
+import re
 from functools import lru_cache
 from hashlib import blake2b
 
@@ -9,6 +10,7 @@ from functions.timeline.state import (
     Accepted,
     Answer,
     Conversation,
+    ConversationRow,
     Effect,
     Entry,
     Position,
@@ -32,6 +34,7 @@ from shared.ids import (
 )
 
 _encode = msgspec.json.Encoder().encode
+_UUID7 = re.compile("[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}").fullmatch
 
 
 def send(
@@ -106,14 +109,22 @@ def _accept(
     offset = entry.record.offset
     msg_id, seq = int(message.msg_id), message.seq
     month = month_of(progress.last_ms)
+    known = conversation.max_uuid
+    max_uuid = max(known, entry.uuid)
     effect = Accepted(
         request=request,
         members=entry.members,
         seq=seq,
-        rev=conversation.max_rev,
-        message_rev=conversation.message_rev,
-        members_version=members_version,
-        ms=progress.last_ms,
+        head=ConversationRow(
+            request.conversation_id,
+            seq,
+            conversation.max_rev,
+            progress.last_ms,
+            conversation.message_rev,
+            members_version,
+            max_uuid,
+            seq,
+        ),
         month=month,
         opens_month=month != conversation.month,
         offset=offset,
@@ -124,6 +135,7 @@ def _accept(
     )
     conversation.max_seq = seq
     conversation.month = month
+    conversation.max_uuid = max_uuid
     conversation.offset = offset
     state.answers[entry.key] = Answer(entry.digest, msg_id, seq, offset)
     conversation.members_version = members_version
@@ -131,10 +143,12 @@ def _accept(
     return effect
 
 
-def key_of(request: SendRequested | SystemRequested) -> bytes:
-    """The idempotence key."""
-    name = f"{request.conversation_id} {request.user_id} {request.client_msg_id}"
-    return blake2b(name.encode(), digest_size=16).digest()
+def identity_of(request: SendRequested | SystemRequested) -> tuple[bytes, bytes, str]:
+    """`key`, `digest` and `uuid` of an `Entry`."""
+    client_msg_id = request.client_msg_id
+    name = f"{request.conversation_id} {request.user_id} {client_msg_id}"
+    key = blake2b(name.encode(), digest_size=16).digest()
+    return key, digest_of(request), client_msg_id if _UUID7(client_msg_id) else ""
 
 
 def digest_of(request: SendRequested | SystemRequested) -> bytes:

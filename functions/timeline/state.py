@@ -34,7 +34,8 @@ class Conversation(msgspec.Struct, gc=False):
     """Newest numbers of a conversation.
 
     month: of its newest message, 0 if it has none. message_rev: `rev` of the newest change of a message, while max_rev
-    counts reads too. members_version: of a group's members, as of its newest system message. offset: as in Answer.
+    counts reads too. members_version: of a group's members, as of its newest system message. max_uuid: no message of it
+    has a UUIDv7 above this as its client_msg_id (ADR 19). offset: as in Answer.
     """
 
     max_seq: int = 0
@@ -42,6 +43,7 @@ class Conversation(msgspec.Struct, gc=False):
     month: int = 0
     message_rev: int = 0
     members_version: int = 0
+    max_uuid: str = ""
     offset: int = -1
 
 
@@ -107,7 +109,8 @@ class State:
 class Entry(msgspec.Struct, frozen=True):
     """A record, decoded. `request` None: it cannot be applied, `fault` says why.
 
-    members: None in groups. key, digest: of a message to be sent. post: id of the message that it refers to, 0: none.
+    members: None in groups. key, digest: of a message to be sent. uuid: its client_msg_id if that is a UUIDv7. post: id
+    of the message that it refers to, 0: none.
     """
 
     record: Record
@@ -115,24 +118,35 @@ class Entry(msgspec.Struct, frozen=True):
     members: Private | None = None
     key: bytes = b""
     digest: bytes = b""
+    uuid: str = ""
     post: int = 0
     fault: str = ""
+
+
+class ConversationRow(NamedTuple):
+    """Columns of `conversation`, in order."""
+
+    conversation_id: str
+    max_seq: int
+    max_rev: int
+    changed_ms: int
+    message_rev: int
+    members_version: int
+    max_uuid: str
+    max_uuid_seq: int
 
 
 class Accepted(msgspec.Struct, frozen=True):
     """A new message. `row`: columns of `message_<month>` in order. `opens_month`: the conversation's first in it.
 
-    rev, message_rev, members_version: the conversation's. ack: goes out at once after a send, and after the COMMIT of a
-    change of a group, whose borders must stand by then.
+    head: its conversation with it. ack: goes out at once after a send, and after the COMMIT of a change of a group,
+    whose borders must stand by then.
     """
 
     request: SendRequested | SystemRequested
     members: Private | None
     seq: int
-    rev: int
-    message_rev: int
-    members_version: int
-    ms: int
+    head: ConversationRow
     month: int
     opens_month: bool
     offset: int
@@ -153,9 +167,9 @@ class Write(NamedTuple):
 class Changed(msgspec.Struct, frozen=True):
     """A message is different now.
 
-    rev, before: `rev` of this change and of the newest one of a message before it. kind: what facts call it. message:
-    its JSON as it is now. row: as in Accepted. frame: the push. Its ack goes out after the COMMIT: a crash must not
-    take an acked change back until the log is read again, and who reads SQL sees it.
+    rev, before: `rev` of this change and of the newest one of a message before it. kind: what facts call it.
+    message: its JSON as it is now. head, row: as in Accepted. frame: the push. Its ack goes out after the COMMIT: a
+    crash must not take an acked change back until the log is read again, and who reads SQL sees it.
     """
 
     request: AnyRequest
@@ -165,9 +179,7 @@ class Changed(msgspec.Struct, frozen=True):
     seq: int
     rev: int
     before: int
-    max_seq: int
-    members_version: int
-    ms: int
+    head: ConversationRow
     month: int
     row: Row
     writes: tuple[Write, ...]
@@ -179,18 +191,13 @@ class Changed(msgspec.Struct, frozen=True):
 class Moved(msgspec.Struct, frozen=True):
     """A member has read further, or has more on a device. `row`: first columns of `user_conversation`.
 
-    counts: in private conversations reads have a `rev`; then the conversation's row changes. read: else delivered.
+    head: in private conversations reads have a `rev`; then the conversation changes. read: else delivered.
     """
 
     request: AnyRequest
     members: Private | None
     read: bool
-    counts: bool
-    max_seq: int
-    rev: int
-    message_rev: int
-    members_version: int
-    ms: int
+    head: ConversationRow | None
     row: Row
     frame: bytes
     ack: bytes

@@ -110,6 +110,8 @@ def _sql(method: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[A
 
 _SPOKEN = ("changed_ms", "max_seq")
 """The list of conversations goes by their newest message: no change or read may move one up."""
+UNKNOWN = "~"
+"""As `max_uuid`: above all of them."""
 _PARTITION, _NEXT = "`partition`", "`next`"
 """Reserved words on some of the servers; all of them take the backticks."""
 
@@ -133,23 +135,48 @@ MAX_REMOVED = 500
 _PROGRESS = (
     f"SELECT {_PARTITION}, {_NEXT}, last_ms, counter FROM log_progress WHERE {_PARTITION} IN ("  # noqa: S608
 )
-# Three questions in one statement, which is a snapshot by itself and one round trip. Where a row comes from is told by
-# which of the last four columns is not NULL. All partitions are one row of JSON: as rows they are most of the answer.
+# Three questions in one statement, which is a snapshot by itself and one round trip. One column of JSON: the MySQL
+# driver is Python, and most of what a query costs it is for each column. All partitions are one row likewise.
 _ALL_PROGRESS = (
-    f"SELECT 0, 0, 0, 0, 0, NULL, NULL, NULL, %s(JSON_ARRAY({_PARTITION}, {_NEXT}, last_ms, counter))"  # noqa: S608
+    f"SELECT JSON_ARRAY('progress', %s(JSON_ARRAY({_PARTITION}, {_NEXT}, last_ms, counter)))"  # noqa: S608
     f" FROM log_progress WHERE {_PARTITION} IN ("
 )
+# An older release leaves `max_uuid` as it is while messages go on: then nothing is known.
 _CONVERSATIONS = (
-    " UNION ALL SELECT max_seq, max_rev, (SELECT MAX(month) FROM conversation_month m"
-    " WHERE m.conversation_id = c.conversation_id), message_rev, members_version,"
-    " conversation_id, NULL, NULL, NULL"
+    " UNION ALL SELECT JSON_ARRAY('conversation', conversation_id, max_seq, max_rev,"  # noqa: S608
+    " COALESCE((SELECT MAX(month) FROM conversation_month m"
+    " WHERE m.conversation_id = c.conversation_id), 0), message_rev, members_version,"
+    f" CASE WHEN max_uuid_seq = max_seq THEN max_uuid ELSE '{UNKNOWN}' END)"
     " FROM conversation c WHERE conversation_id IN ("
 )
 _ANSWERS = (
-    " UNION ALL SELECT msg_id, seq, 0, 0, 0, NULL, `key`, digest, NULL FROM message_key"
-    " WHERE `key` IN ("
+    " UNION ALL SELECT JSON_ARRAY('answer', HEX(`key`), HEX(digest), msg_id, seq)"
+    " FROM message_key WHERE `key` IN ("
 )
-_decode_progress = msgspec.json.Decoder(list[tuple[int, int, int, int]]).decode
+
+
+class _ProgressFound(msgspec.Struct, tag="progress", array_like=True):
+    partitions: list[tuple[int, int, int, int]]
+
+
+class _ConversationFound(msgspec.Struct, tag="conversation", array_like=True):
+    conversation_id: str
+    max_seq: int
+    max_rev: int
+    month: int
+    message_rev: int
+    members_version: int
+    max_uuid: str
+
+
+class _AnswerFound(msgspec.Struct, tag="answer", array_like=True):
+    key: str
+    digest: str
+    msg_id: int
+    seq: int
+
+
+_decode_found = msgspec.json.Decoder(_ProgressFound | _ConversationFound | _AnswerFound).decode
 
 
 class SqlStore:
@@ -195,13 +222,23 @@ class SqlStore:
         stored: dict[int, Progress] = {}
         conversations: dict[str, Conversation] = {}
         answers: dict[bytes, Answer] = {}
-        for a, b, c, d, e, conversation_id, key, digest, progress in rows:
-            if key is not None:
-                answers[key] = Answer(digest, a, b)
-            elif conversation_id is not None:
-                conversations[conversation_id] = Conversation(a, b, c or 0, d, e)
-            elif progress is not None:
-                stored = {p: Progress(*row) for p, *row in _decode_progress(progress)}
+        for (json,) in rows:
+            found = _decode_found(json)
+            if type(found) is _AnswerFound:
+                answers[bytes.fromhex(found.key)] = Answer(
+                    bytes.fromhex(found.digest), found.msg_id, found.seq
+                )
+            elif type(found) is _ConversationFound:
+                conversations[found.conversation_id] = Conversation(
+                    found.max_seq,
+                    found.max_rev,
+                    found.month,
+                    found.message_rev,
+                    found.members_version,
+                    found.max_uuid,
+                )
+            elif type(found) is _ProgressFound:
+                stored = {p: Progress(*row) for p, *row in found.partitions}
         _fence(expected, stored)
         return Loaded(conversations, answers)
 
@@ -293,7 +330,13 @@ class SqlStore:
                 tables.conversation,
                 heads,
                 self._rows.replacing(
-                    "max_seq", "max_rev", "message_rev", "members_version", newer=_SPOKEN
+                    "max_seq",
+                    "max_rev",
+                    "message_rev",
+                    "members_version",
+                    "max_uuid",
+                    "max_uuid_seq",
+                    newer=_SPOKEN,
                 ),
             )
             opened = [row for part in parts for row in part.months]

@@ -128,6 +128,17 @@ async def test_messages_that_wait_together_share_their_round_trips(road: Road) -
     assert counts["sql"] <= MESSAGES / 8, counts
 
 
+async def test_a_growing_uuid_is_not_looked_up(road: Road) -> None:
+    for i in range(3):
+        data = {
+            "receiver_id": 2,
+            "client_msg_id": f"01937c5e-8f3a-7cc1-9d0e-{i:012d}",
+            "content": "x",
+        }
+        await road.ask("message.send", data)
+    assert road.counts["sql SELECT"] == 0, road.counts
+
+
 async def test_reads_that_wait_together_share_their_round_trips(road: Road) -> None:
     ask = {"conversation_id": "p_1_2"}
     await road.ask("message.history", ask)

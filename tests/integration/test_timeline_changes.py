@@ -97,7 +97,9 @@ async def stored(engine: AsyncEngine) -> MemoryStore:
         }
         for row in await _all(connection, tables.conversation):
             i = row.conversation_id
-            store.heads[i] = Conversation(row.max_seq, row.max_rev, months[i], row.message_rev)
+            store.heads[i] = Conversation(
+                row.max_seq, row.max_rev, months[i], row.message_rev, max_uuid=row.max_uuid
+            )
         for row in await _all(connection, tables.user_conversation):
             if row.delivered_seq:
                 place = (row.user_id, row.conversation_id)

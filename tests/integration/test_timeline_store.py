@@ -7,7 +7,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from functions.timeline.state import Progress
-from functions.timeline.store import FencedError, SqlStore
+from functions.timeline.store import UNKNOWN, FencedError, SqlStore
 from migrations.schema import upgrade
 from shared import tables
 from shared.adapters.memory_log import MemoryLog
@@ -60,6 +60,21 @@ async def test_who_was_overtaken_learns_where_when_he_loads(engine: AsyncEngine)
         with pytest.raises(FencedError) as fenced:
             await load()
         assert fenced.value.partitions == {3, 63}
+
+
+async def test_what_an_older_release_has_stored_is_looked_up(engine: AsyncEngine) -> None:
+    store = SqlStore(engine)
+    expected = {0: {(await store.claim([0]))[0]}}
+    head = {"conversation_id": CONVERSATION, "max_seq": 7, "max_rev": 0, "changed_ms": 0}
+    newest = {"max_uuid": "01937c5e-8f3a-7cc1-9d0e-5f6b2a4c8e11", "max_uuid_seq": 7}
+    async with engine.begin() as connection:
+        await connection.execute(tables.conversation.insert().values(head | newest))
+    loaded = await store.load(expected, [CONVERSATION], [])
+    assert loaded.conversations[CONVERSATION].max_uuid == newest["max_uuid"]
+    async with engine.begin() as connection:
+        await connection.execute(tables.conversation.update().values(max_seq=8))
+    loaded = await store.load(expected, [CONVERSATION], [])
+    assert loaded.conversations[CONVERSATION].max_uuid == UNKNOWN > newest["max_uuid"]
 
 
 async def test_a_conversation_goes_on_in_the_next_month(engine: AsyncEngine) -> None:

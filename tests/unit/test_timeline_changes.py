@@ -248,7 +248,7 @@ def test_reads_move_forward_to_the_newest_at_most() -> None:
     assert type(log.delivered(3)) is Unchanged, "what is read is delivered"
     moved = log.delivered(9, user=1)
     assert type(moved) is Moved
-    assert (moved.row, moved.rev) == ((1, "p_1_2", 0, 0, 3), 2)
+    assert (moved.row, moved.head) == ((1, "p_1_2", 0, 0, 3), None)
     conversation = log.state.conversations["p_1_2"]
     assert (conversation.max_rev, conversation.message_rev) == (2, 0)
 
@@ -260,7 +260,8 @@ def test_reads_in_groups_have_no_number_and_only_members_have_positions() -> Non
     log.state.positions[2, "g_5"] = Position()
     effect = log.read(1)
     assert type(effect) is Moved
-    assert (effect.rev, effect.counts) == (0, False)
+    assert effect.head is None
+    assert json.loads(effect.ack)["rev"] == 0
     log.state.positions[2, "g_5"] = Position(left=True)
     assert code(log.delivered(1)) == "not_member"
 

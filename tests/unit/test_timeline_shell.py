@@ -133,9 +133,15 @@ class MemoryStore:
             self.rows.update(changed)
         for key, digest, msg_id, seq in pending.keys:
             self.answers[key] = Answer(digest, msg_id, seq)
-        for conversation_id, seq, rev, _, message_rev, version in pending.heads.values():
-            month = self.heads[conversation_id].month
-            self.heads[conversation_id] = Conversation(seq, rev, month, message_rev, version)
+        for conversation_id, head in pending.heads.items():
+            self.heads[conversation_id] = Conversation(
+                head.max_seq,
+                head.max_rev,
+                self.heads[conversation_id].month,
+                head.message_rev,
+                head.members_version,
+                head.max_uuid,
+            )
         for place, moved in pending.positions.items():
             self.positions[place] = Position(*moved[2:])
         for name, keys in pending.removals.items():
@@ -227,9 +233,12 @@ class World:
         self.log.append(REQUESTS, request.conversation_id, msgspec.json.encode(request))
 
     def _message(self) -> SendRequested:
+        name = f"m{self.chance.randrange(12)}"
+        if self.chance.random() < 0.5:  # these grow, as UUIDs of several clocks do
+            name = uuid7(self._asked // 12 + self.chance.randrange(4))
         return SendRequested(
             **NOBODY,
-            client_msg_id=f"m{self.chance.randrange(12)}",
+            client_msg_id=name,
             msg_type=1,
             content="x" if self.chance.random() < 0.9 else "y",
             mentions=[1, "all"] if self.chance.random() < 0.2 else [],
@@ -414,6 +423,10 @@ class World:
             self.pushed.add(payload)
 
 
+def uuid7(n: int) -> str:
+    return f"01937c5e-8f3a-7cc1-9d0e-{n:012x}"
+
+
 def message_frame(message: bytes) -> bytes:
     return b'{"type":"message","data":%b}' % message
 
@@ -480,13 +493,25 @@ class NoLookUp(MemoryStore):
         return await super().load(expected, ids, [])
 
 
+class NoMaxUuid(MemoryStore):
+    async def load(
+        self, expected: Mapping[int, AbstractSet[Progress]], ids: list[str], keys: list[bytes]
+    ) -> Loaded:
+        loaded = await super().load(expected, ids, keys)
+        for conversation in loaded.conversations.values():
+            conversation.max_uuid = ""
+        return loaded
+
+
 class NoRows(MemoryStore):
     def _write(self, pending: Pending) -> None:
         if self.chance.random() < 0.9:
             super()._write(pending)
 
 
-@pytest.mark.parametrize("store", [NoCompareAndSet, StaleLoad, ProgressFirst, NoLookUp, NoRows])
+@pytest.mark.parametrize(
+    "store", [NoCompareAndSet, StaleLoad, ProgressFirst, NoLookUp, NoMaxUuid, NoRows]
+)
 async def test_the_checks_catch_a_broken_store(store: type[MemoryStore]) -> None:
     # A stale load does harm in one history of some hundreds.
     assert await broken(store, seeds=1_500)
