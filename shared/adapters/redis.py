@@ -1,12 +1,18 @@
 """The Redis client, with time-outs: Redis away must cost a caller little, since every answer can be had without it."""
 
+import asyncio
 from typing import Any
 
 import hiredis
 import redis.asyncio
+from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as BrokenError
 from redis.exceptions import DataError
+from redis.exceptions import TimeoutError as LateError
+
+TIMEOUT_S = 1.0
 
 
 def open_redis(url: str) -> redis.asyncio.Redis:
@@ -14,17 +20,56 @@ def open_redis(url: str) -> redis.asyncio.Redis:
     # Blocking: the plain pool fails the caller that finds all connections in use.
     pool = redis.asyncio.BlockingConnectionPool.from_url(
         url,
-        socket_connect_timeout=1.0,
-        socket_timeout=1.0,
+        socket_connect_timeout=TIMEOUT_S,
+        socket_timeout=TIMEOUT_S,
         health_check_interval=0,
         retry=Retry(
             NoBackoff(), 1
         ),  # one more try at once covers a connection that died while idle
-        max_connections=16,
-        timeout=1.0,
+        max_connections=32,
+        timeout=TIMEOUT_S,
     )
     pool.connection_class = type("Connection", (_Packing, pool.connection_class), {})
-    return redis.asyncio.Redis.from_pool(pool)
+    return _Client.from_pool(pool)
+
+
+class _Client(redis.asyncio.Redis):
+    """Calls scripts, which is nearly all that the road asks of Redis, on connections that it keeps for them.
+
+    redis-py's own way takes a connection out of the pool for each call, writes in a task of its own, for the
+    time-out, and reports to its metrics: nearly half of what a call costs.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._idle: list[AbstractConnection] = []
+
+    async def evalsha(self, sha: str, numkeys: int, *keys_and_args: Any) -> Any:
+        """See `Redis.evalsha`. Once more if the connection has died, as it may have while nobody used it."""
+        command = hiredis.pack_command(("EVALSHA", sha, numkeys, *keys_and_args))
+        connection = self._idle.pop() if self._idle else await self._take()
+        try:
+            async with asyncio.timeout(TIMEOUT_S):
+                try:
+                    return await _answer(connection, command)
+                except BrokenError:
+                    return await _answer(connection, command)
+        except TimeoutError:
+            raise LateError("no answer of redis in time") from None
+        finally:
+            self._idle.append(
+                connection
+            )  # what went wrong has closed it, the next call opens it again
+
+    async def _take(self) -> AbstractConnection:
+        connection: AbstractConnection = await self.connection_pool.get_connection()  # type: ignore[no-untyped-call]
+        connection.socket_timeout = None  # ours is one for both ways
+        return connection
+
+
+async def _answer(connection: AbstractConnection, command: bytes) -> Any:
+    await connection.send_packed_command(command, check_health=False)
+    return await connection.read_response()
 
 
 class _Packing:
