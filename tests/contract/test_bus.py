@@ -202,6 +202,10 @@ async def test_patient_messages_wait_for_one_another(
     bus = await NatsBus.open(nats_server.url, "test")
     got = collect(bus, "patient.*")
     await bus.flush()
+    bus.send("patient.0", b"0", patient=True)
+    assert (await got.get())[2] == b"0", "there is nobody to wait for"
+    monkeypatch.setattr(bus._patience, "left", lambda *_: None)
+    bus._patience.ticks = 1
     bus.send("patient.1", b"1", patient=True)
     for _ in range(10):
         await asyncio.sleep(0)

@@ -15,8 +15,8 @@ def ticks(patience: Patience, each: int, *, every_ticks: int, start: float) -> i
 
 def test_it_follows_the_rate() -> None:
     patience = Patience()
-    assert patience.ticks == 1
-    assert ticks(patience, 5, every_ticks=10, start=10.0) == 1
-    assert ticks(patience, 20, every_ticks=10, start=20.0) == 4
+    assert patience.ticks == 0
+    assert ticks(patience, 5, every_ticks=10, start=10.0) == 0
+    assert ticks(patience, 20, every_ticks=10, start=20.0) == 2
     assert ticks(patience, 400, every_ticks=10, start=30.0) == MOST_TICKS
-    assert ticks(patience, 1, every_ticks=1000, start=40.0) == 1
+    assert ticks(patience, 1, every_ticks=1000, start=40.0) == 0
