@@ -6,7 +6,6 @@ A reader is an `EventReader` with a `handle`, run by `shared.hosts.log.reading` 
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Protocol
 
 from shared.log import LogReader, Record
 from shared.patience import Counts, patiently
@@ -15,16 +14,10 @@ from shared.reader_progress import Progress
 MAX_BATCH = 500
 
 
-class ReaderCounts(Counts, Protocol):
-    """Where a reader is seen from outside; `lag` is the number of facts that are not read yet."""
-
-    lag: int
-
-
 class EventReader(ABC):
     """The owner of its partitions (`shared.log.Owner`). `run` works until `stop`."""
 
-    def __init__(self, progress: Progress, counts: ReaderCounts) -> None:
+    def __init__(self, progress: Progress, counts: Counts) -> None:
         self._progress = progress
         self._counts = counts
         self._reader: LogReader | None = None
@@ -48,7 +41,6 @@ class EventReader(ABC):
         self._reader = reader
         while not self._stopping:
             records = await reader.read(MAX_BATCH)
-            self._counts.lag = reader.lag
             async with self._turn:
                 ends = await self.handle(records)
                 if done := {p: end for p, end in ends.items() if p in self._owned}:

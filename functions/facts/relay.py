@@ -28,12 +28,11 @@ _TRACE = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
 class Counters(msgspec.Struct):
-    """Totals since the start; `lag` is the number of facts that are not read yet."""
+    """Totals since the start."""
 
     published: int = 0
     dead: int = 0
     failures: int = 0
-    lag: int = 0
 
 
 class _Fact(msgspec.Struct):

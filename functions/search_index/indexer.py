@@ -20,13 +20,12 @@ log = logging.getLogger(__name__)
 
 
 class Counters(msgspec.Struct):
-    """Totals since the start; `lag` is the number of facts that are not read yet."""
+    """Totals since the start."""
 
     indexed: int = 0
     unread: int = 0
     """Facts that could not be understood."""
     failures: int = 0
-    lag: int = 0
 
 
 class Entry(NamedTuple):

@@ -4,7 +4,7 @@ import msgspec
 
 
 class Counters(msgspec.Struct):
-    """Totals since the start; `lag` is the number of records in the log that are not read yet."""
+    """Totals since the start."""
 
     records: int = 0
     accepted: int = 0
@@ -27,4 +27,3 @@ class Counters(msgspec.Struct):
     facts: int = 0
     failures: int = 0
     """Calls to SQL or the log that had to be repeated."""
-    lag: int = 0

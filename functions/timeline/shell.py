@@ -96,7 +96,6 @@ class Timeline:
             while not self._stopping:
                 await self._room.wait()
                 records = await reader.read(MAX_BATCH)
-                self.counters.lag = reader.lag
                 await self._apply_batch(self._entries(records))
             await self._left.wait()
             for task in background:
