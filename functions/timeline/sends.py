@@ -109,8 +109,7 @@ def _accept(
     offset = entry.record.offset
     msg_id, seq = int(message.msg_id), message.seq
     month = month_of(progress.last_ms)
-    known = conversation.max_uuid
-    max_uuid = max(known, entry.uuid)
+    max_uuid = max(conversation.max_uuid, entry.uuid)
     effect = Accepted(
         request=request,
         members=entry.members,

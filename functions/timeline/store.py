@@ -156,7 +156,7 @@ _ANSWERS = (
 
 
 class _ProgressFound(msgspec.Struct, tag="progress", array_like=True):
-    partitions: list[tuple[int, int, int, int]]
+    partitions: list[tuple[int, int, int, int]] | None  # MySQL's word for none of them
 
 
 class _ConversationFound(msgspec.Struct, tag="conversation", array_like=True):
@@ -238,7 +238,7 @@ class SqlStore:
                     found.max_uuid,
                 )
             elif type(found) is _ProgressFound:
-                stored = {p: Progress(*row) for p, *row in found.partitions}
+                stored = {p: Progress(*row) for p, *row in found.partitions or ()}
         _fence(expected, stored)
         return Loaded(conversations, answers)
 

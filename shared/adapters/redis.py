@@ -46,9 +46,9 @@ class _Client(redis.asyncio.Redis):
 
     async def evalsha(self, sha: str, numkeys: int, *keys_and_args: Any) -> Any:
         """See `Redis.evalsha`. Once more if the connection has died, as it may have while nobody used it."""
-        command = hiredis.pack_command(("EVALSHA", sha, numkeys, *keys_and_args))
         connection = self._idle.pop() if self._idle else await self._take()
         try:
+            command = connection.pack_command("EVALSHA", sha, numkeys, *keys_and_args)
             async with asyncio.timeout(TIMEOUT_S):
                 try:
                     return await _answer(connection, command)
@@ -67,7 +67,7 @@ class _Client(redis.asyncio.Redis):
         return connection
 
 
-async def _answer(connection: AbstractConnection, command: bytes) -> Any:
+async def _answer(connection: AbstractConnection, command: list[bytes]) -> Any:
     await connection.send_packed_command(command, check_health=False)
     return await connection.read_response()
 

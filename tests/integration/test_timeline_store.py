@@ -55,6 +55,8 @@ async def test_who_was_overtaken_learns_where_when_he_loads(engine: AsyncEngine)
         with pytest.raises(FencedError) as fenced:
             await load()
         assert fenced.value.partitions == {3, 17, 63}
+    with pytest.raises(FencedError):
+        await store.load({63: expected[63]}, [], [])
     expected[17].add(Progress(counter=1))  # his own COMMIT, which has ended meanwhile
     for load in loads:
         with pytest.raises(FencedError) as fenced:
