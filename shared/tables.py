@@ -230,7 +230,7 @@ conversation = Table(
     Column("message_rev", BigInteger, nullable=False, server_default="0"),
     # Of a group: how often its members have changed.
     Column("members_version", BigInteger, nullable=False, server_default="0"),
-    # The greatest of its messages' client_msg_ids that are UUIDv7 (ADR 19), right if max_uuid_seq is max_seq.
+    # No message has a UUIDv7 above this as its client_msg_id (ADR 19), if max_uuid_seq is max_seq. "~": unknown.
     Column("max_uuid", ascii_string(36), nullable=False, server_default=""),
     Column("max_uuid_seq", BigInteger, nullable=False, server_default="0"),
     **OPTIONS,

@@ -100,7 +100,7 @@ class JetStreamReader:
         self._forget_consumer()
 
     async def stored(self, offsets: Mapping[int, int]) -> None:
-        """See `LogReader.stored`: the stream needs not know, `lag` tells what is left."""
+        """See `LogReader.stored`: the stream needs not know, its owner is one process."""
 
     async def close(self) -> None:
         """See `LogReader.close`."""

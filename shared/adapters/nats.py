@@ -57,13 +57,18 @@ class Patience:
         self.ticks = 0
         self._rate = 0.0
         """Messages a tick."""
-        self._left_at = 0.0
+        self._since = 0.0
+        self._count = 0
+        """What has left since then."""
 
     def left(self, count: int, now: float) -> None:
         """So many have left together, at a time of the loop."""
-        passed = max(now - self._left_at, TICK_S)
-        self._left_at = now
-        self._rate = (self._rate + count * TICK_S / passed) / 2
+        self._count += count
+        passed = now - self._since
+        if passed < TICK_S:  # those that do not wait may leave many times within one
+            return
+        self._rate = (self._rate + self._count * TICK_S / passed) / 2
+        self._since, self._count = now, 0
         self.ticks = min(max(int((self._rate - 1) * TICKS_EACH), 0), MOST_TICKS)
 
 

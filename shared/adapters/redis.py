@@ -13,6 +13,9 @@ from redis.exceptions import DataError
 from redis.exceptions import TimeoutError as LateError
 
 TIMEOUT_S = 1.0
+CONNECTIONS = 32
+KEPT = 16
+"""How many of them are kept for scripts, as soon as so many were needed at once."""
 
 
 def open_redis(url: str) -> redis.asyncio.Redis:
@@ -26,7 +29,7 @@ def open_redis(url: str) -> redis.asyncio.Redis:
         retry=Retry(
             NoBackoff(), 1
         ),  # one more try at once covers a connection that died while idle
-        max_connections=32,
+        max_connections=CONNECTIONS,
         timeout=TIMEOUT_S,
     )
     pool.connection_class = type("Connection", (_Packing, pool.connection_class), {})
@@ -43,23 +46,34 @@ class _Client(redis.asyncio.Redis):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._idle: list[AbstractConnection] = []
+        # More wait for one of these. The rest of the pool stays for all that is no script.
+        self._seats = asyncio.Semaphore(KEPT)
+        self._closed = False
 
     async def evalsha(self, sha: str, numkeys: int, *keys_and_args: Any) -> Any:
         """See `Redis.evalsha`. Once more if the connection has died, as it may have while nobody used it."""
-        connection = self._idle.pop() if self._idle else await self._take()
         try:
-            command = connection.pack_command("EVALSHA", sha, numkeys, *keys_and_args)
-            async with asyncio.timeout(TIMEOUT_S):
+            async with asyncio.timeout(TIMEOUT_S), self._seats:
+                used = bool(self._idle)
+                connection = self._idle.pop() if used else await self._take()
                 try:
-                    return await _answer(connection, command)
-                except BrokenError:
-                    return await _answer(connection, command)
+                    command = connection.pack_command("EVALSHA", sha, numkeys, *keys_and_args)
+                    try:
+                        return await _answer(connection, command)
+                    except BrokenError:
+                        if not used or self._closed:
+                            raise
+                        return await _answer(connection, command)
+                finally:
+                    # What went wrong has closed it; the next call opens it again.
+                    self._idle.append(connection)
         except TimeoutError:
             raise LateError("no answer of redis in time") from None
-        finally:
-            self._idle.append(
-                connection
-            )  # what went wrong has closed it, the next call opens it again
+
+    async def aclose(self, close_connection_pool: bool | None = None) -> None:
+        """See `Redis.aclose`. Calls under way fail."""
+        self._closed = True
+        await super().aclose(close_connection_pool)
 
     async def _take(self) -> AbstractConnection:
         connection: AbstractConnection = await self.connection_pool.get_connection()  # type: ignore[no-untyped-call]

@@ -30,6 +30,17 @@ async def test_each_call_gets_its_own_answer(client: redis.asyncio.Redis) -> Non
     ]
 
 
+async def test_a_burst_waits_its_turn_and_leaves_room_for_other_commands(
+    client: redis.asyncio.Redis,
+) -> None:
+    work = client.register_script("for i = 1, 2000 do redis.call('PING') end return ARGV[1]")
+    values = [b"%d" % i for i in range(2 * adapter.CONNECTIONS)]
+    assert await asyncio.gather(*(work([], [v]) for v in values)) == values
+    assert await client.delete("nothing") == 0
+    await client.script_flush()
+    assert await work([], ["again"]) == b"again"
+
+
 async def test_a_script_that_fails_says_why_and_the_next_call_works(
     client: redis.asyncio.Redis,
 ) -> None:
