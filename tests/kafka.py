@@ -48,7 +48,7 @@ class KafkaServer(Server):
             java,
             # Collectors that stop the broker do so for 10 ms each second, which is the slowest hundredth of all acks.
             "-XX:+UseZGC",
-            "-Xms128m",
+            "-Xms768m",
             "-Xmx768m",
             "-XX:TieredStopAtLevel=1",
             "-cp",

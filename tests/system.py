@@ -160,6 +160,15 @@ class System:
         finally:
             await engine.dispose()
 
+    async def stored(self, conversation_id: str, seq: int) -> list[dict[str, Any]]:
+        """`rows`, as soon as they reach to this one: the ack of a message comes before its COMMIT."""
+        async with asyncio.timeout(30):
+            while True:
+                rows = await self.rows(conversation_id)
+                if rows and rows[-1]["seq"] >= seq:
+                    return rows
+                await asyncio.sleep(0.05)
+
     async def stop(self) -> dict[str, int | None]:
         """Ends our processes in an orderly way; returns their exit statuses."""
         for process in self.processes.values():

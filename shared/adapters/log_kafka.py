@@ -26,8 +26,8 @@ from shared.tasks import end
 log = logging.getLogger(__name__)
 
 APPEND_TIMEOUT_S = 5.0
-PAUSE_EACH_S = 0.0002
-PAUSE_MOST_S = 0.008
+PAUSE_EACH_S = 0.0003
+PAUSE_MOST_S = 0.012
 """Batches of all partitions leave together, and the next ones after a pause that grows with the records of the last:
 what few records share costs the broker, the reader and everybody behind them once. The first after it leaves at once.
 """

@@ -21,9 +21,9 @@ async def _measure(options: Options) -> Report:
 @pytest.mark.slow
 async def test_pairs() -> None:
     report = await _measure(
-        Options(scenario="p2p", pairs=10, seconds=60, messages=300, warm_up=0.2)
+        Options(scenario="p2p", pairs=10, seconds=60, messages=3000, warm_up=0.2)
     )
-    assert report.counts == {"acked": 300, "delivered": 300, "stored": 300}
+    assert report.counts == {"acked": 3000, "delivered": 3000, "stored": 3000}
     assert report.cpu_us["edge"] > 0
     assert report.latency_ms["ack"]["p50"] > 0
     drawn = ET.fromstring(plot.draw([report]))  # noqa: S314 - our own

@@ -189,8 +189,7 @@ async def where_another_row_stands(
 ) -> None:
     """The next message's place is taken, which is an alarm."""
     last = (await sender.send(peer=peer, text=CONTENT)).seq
-    await until_stored(system, conversation_id, last)
-    row = (await system.rows(conversation_id))[-1]
+    row = (await system.stored(conversation_id, last))[-1]
     row |= {"id": row["id"] + 1, "msg_id": str(row["id"] + 1), "seq": last + 1}
     month = await month_of(system, conversation_id)
     names = ",".join(row)
@@ -211,12 +210,6 @@ async def on_a_defect(system: System, conversation_id: str) -> str:
     status, body = await http(system, path, None, Authorization=f"Bearer {token}")
     assert (status, body["code"]) == (500, "internal")
     return str(body["trace_id"])
-
-
-async def until_stored(system: System, conversation_id: str, seq: int) -> None:
-    async with asyncio.timeout(30):
-        while [r["seq"] for r in await system.rows(conversation_id)][-1:] != [seq]:
-            await asyncio.sleep(0.05)
 
 
 async def month_of(system: System, conversation_id: str) -> int:

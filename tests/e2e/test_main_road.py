@@ -55,7 +55,7 @@ async def test_the_same_id_again_is_the_same_message_for_ever(system: System) ->
         second = await alice.send(peer=peer, text="next")
         assert second.seq == 2
         assert [m.seq for m in await received(bob, 2)] == [1, 2]
-        rows = await system.rows(first.conversation_id)
+        rows = await system.stored(first.conversation_id, 2)
         assert [(r["seq"], r["client_msg_id"]) for r in rows][:1] == [(1, "same-1")]
 
 
