@@ -1,5 +1,6 @@
 """Pages out of the hot cache if it holds them whole, otherwise out of the archive, which then repairs the cache."""
 
+import asyncio
 from collections.abc import Awaitable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
@@ -10,6 +11,9 @@ from functions.history.view import Head, View, known
 from shared.errors import Unavailable
 from shared.hot import KEPT
 
+TRIES = 20
+PAUSE_S = 0.05
+"""Between two looks for messages that are acked and not stored yet, which they are within 0.1 s."""
 MAX_ANSWER = 512 << 10
 """Most bytes of messages in one answer: NATS carries 1 MiB."""
 
@@ -108,6 +112,16 @@ class Pages:
             return page
         self.misses += 1
         found = await self._archive.read(conversation_id, span.first, span.last)
+        if not span.newest_first and span.first > stored:
+            # Acked, on their way into the archive, and no longer among the newest: an empty page would look like the
+            # end.
+            for _ in range(TRIES):
+                if found and found[0][0] == span.first:
+                    break
+                await asyncio.sleep(PAUSE_S)
+                found = await self._archive.read(conversation_id, span.first, span.last)
+            else:
+                raise Unavailable("these messages are on their way into the archive")
         if span.newest_first and (not found or found[-1][0] < span.last):
             # The newest are on their way into the archive, and the cache has lost some of them: the page is as of
             # what is stored, and `max_seq` says that there is more.
