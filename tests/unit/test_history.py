@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from functions.history import pages
 from functions.history.changes import Changes
 from functions.history.handler import Deps, history, sync
 from functions.history.pages import MAX_ANSWER, Messages, Pages, Window
@@ -420,3 +421,28 @@ async def test_sync_tells_of_what_was_read_in_a_group() -> None:
         page = (await sync(Sync([Position("g_1_1", 3, 0, known)]), ctx)).reply
         assert page is not None
         assert len(page.conversations) == expected
+
+
+async def test_messages_between_cache_and_archive_are_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pages, "PAUSE_S", 0)
+    archive, cache = FakeArchive({"p_1_2": 10}), FakeCache()
+    whole = archive.conversations["p_1_2"]
+    cache.held["p_1_2"] = {s: whole[s] for s in (9, 10)}
+    archive.conversations["p_1_2"] = {s: whole[s] for s in range(1, 4)}
+    asked = GetHistory("p_1_2", after_seq=3, limit=4)
+    with pytest.raises(Unavailable):
+        await history(asked, context(archive, cache))
+    read = archive.read
+
+    async def committed_meanwhile(conversation_id: str, first: int, last: int) -> Messages:
+        found = await read(conversation_id, first, last)
+        archive.conversations["p_1_2"] = whole
+        return found
+
+    monkeypatch.setattr(archive, "read", committed_meanwhile)
+    page = (await history(asked, context(archive, cache))).reply
+    assert page is not None
+    assert seqs(page.messages) == [4, 5, 6, 7]
+    assert page.has_more
