@@ -14,7 +14,6 @@ from functions.timeline.state import (
     Accepted,
     Changed,
     Conversation,
-    ConversationRow,
     Effect,
     Entry,
     Post,
@@ -252,15 +251,8 @@ def _change(
         seq=new.seq,
         rev=new.rev,
         before=conversation.message_rev,
-        head=ConversationRow(
-            new.conversation_id,
-            conversation.max_seq,
-            new.rev,
-            max(state.progress.last_ms, entry.record.ms),
-            new.rev,
-            conversation.members_version,
-            conversation.max_uuid,
-            conversation.max_seq,
+        head=conversation.row(
+            new.conversation_id, new.rev, new.rev, max(state.progress.last_ms, entry.record.ms)
         ),
         month=month_of(new.timestamp),
         row=row_of(new, entry.post),

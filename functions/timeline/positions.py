@@ -8,7 +8,6 @@ import msgspec
 
 from functions.timeline.state import (
     Conversation,
-    ConversationRow,
     Effect,
     Entry,
     Moved,
@@ -96,15 +95,11 @@ def _move(
     place = (request.user_id, request.conversation_id)
     head = None
     if type(event) is events.Read and entry.members is not None:
-        head = ConversationRow(
+        head = conversation.row(
             request.conversation_id,
-            conversation.max_seq,
             conversation.max_rev,
-            max(state.progress.last_ms, entry.record.ms),
             conversation.message_rev,
-            conversation.members_version,
-            conversation.max_uuid,
-            conversation.max_seq,
+            max(state.progress.last_ms, entry.record.ms),
         )
     effect = Moved(
         request=request,

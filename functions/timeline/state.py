@@ -46,6 +46,21 @@ class Conversation(msgspec.Struct, gc=False):
     max_uuid: str = ""
     offset: int = -1
 
+    def row(
+        self, conversation_id: str, rev: int, message_rev: int, changed_ms: int
+    ) -> "ConversationRow":
+        """As it is after a change without a new message."""
+        return ConversationRow(
+            conversation_id,
+            self.max_seq,
+            rev,
+            changed_ms,
+            message_rev,
+            self.members_version,
+            self.max_uuid,
+            self.max_seq,
+        )
+
 
 class Reactor(NamedTuple):
     """Who has reacted with what."""
