@@ -111,23 +111,13 @@ class Pages:
             self.hits += 1
             return page
         self.misses += 1
-        found = await self._archive.read(conversation_id, span.first, span.last)
-        if not span.newest_first and span.first > stored:
-            # Acked, on their way into the archive, and no longer among the newest: an empty page would look like the
-            # end.
-            for _ in range(TRIES):
-                if found and found[0][0] == span.first:
-                    break
-                await asyncio.sleep(PAUSE_S)
-                found = await self._archive.read(conversation_id, span.first, span.last)
-            else:
+        found = await self._stored(conversation_id, span, stored)
+        if found is None:
+            # Only the newest page has nothing behind it that it could make a reader miss: `max_seq` says that there
+            # is more.
+            if span.last < view.mine.upto(view.head.seq) or not (span.newest_first and stored):
                 raise Unavailable("these messages are on their way into the archive")
-        if span.newest_first and (not found or found[-1][0] < span.last):
-            # The newest are on their way into the archive, and the cache has lost some of them: the page is as of
-            # what is stored, and `max_seq` says that there is more.
-            if not found and not stored:
-                raise Unavailable("the first messages are on their way into the archive")
-            span = span_of(bounds, found[-1][0] if found else stored, view.mine.low)
+            span = span_of(bounds, stored, view.mine.low)
             found = await self._archive.read(conversation_id, span.first, span.last)
         oldest = view.head.seq - KEPT  # what is older the cache would not keep
         await self._cache.repair(
@@ -136,6 +126,20 @@ class Pages:
         if view.mine.until_seq is not None:
             found = await self._archive.as_left(conversation_id, view.mine.until_seq, found)
         return _cut(found, span.newest_first)
+
+    async def _stored(self, conversation_id: str, span: Span, stored: int) -> Messages | None:
+        """What the archive has of a span, from its near end on; None if that end does not get there in time.
+
+        Acked messages reach the archive a moment later. A page without its near end would look as if there was nothing
+        (forward), or make a reader who pages backward miss them for good.
+        """
+        near = span.last if span.newest_first else span.first
+        for _ in range(TRIES):
+            found = await self._archive.read(conversation_id, span.first, span.last)
+            if near <= stored or any(seq == near for seq, _ in found):
+                return found
+            await asyncio.sleep(PAUSE_S)
+        return None
 
 
 def _held(window: Window, bounds: Bounds, span: Span, head: Head) -> Page | None:

@@ -211,7 +211,10 @@ async def test_the_cache_may_be_ahead_of_the_archive() -> None:
 
 
 @pytest.mark.parametrize("cached", [range(256, 261), range(200, 261, 2)])
-async def test_while_the_newest_are_nowhere_whole_the_page_is_what_is_stored(cached: range) -> None:
+async def test_while_the_newest_are_nowhere_whole_the_page_is_what_is_stored(
+    cached: range, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pages, "PAUSE_S", 0)
     archive, cache = FakeArchive({"p_1_2": 205}), FakeCache()
     cache.held["p_1_2"] = {s: FakeArchive.message("p_1_2", s, 1) for s in cached}
     page = (await history(GetHistory("p_1_2"), context(archive, cache))).reply
@@ -220,7 +223,10 @@ async def test_while_the_newest_are_nowhere_whole_the_page_is_what_is_stored(cac
     assert (page.has_more, page.max_seq) == (True, max(cached))
 
 
-async def test_messages_that_are_neither_cached_nor_stored_yet_are_not_denied() -> None:
+async def test_messages_that_are_neither_cached_nor_stored_yet_are_not_denied(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pages, "PAUSE_S", 0)
     archive, cache = FakeArchive({}), FakeCache()
     cache.held["p_1_2"] = {s: FakeArchive.message("p_1_2", s, 1) for s in range(36, 38)}
     with pytest.raises(Unavailable):
@@ -423,15 +429,23 @@ async def test_sync_tells_of_what_was_read_in_a_group() -> None:
         assert len(page.conversations) == expected
 
 
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        (GetHistory("p_1_2", after_seq=3, limit=4), [4, 5, 6, 7]),
+        (GetHistory("p_1_2", after_seq=3, before_seq=7), [4, 5, 6]),
+        # What is stored of it lies at its far end: given alone, it would hide the rest from one who pages backward.
+        (GetHistory("p_1_2", before_seq=8, limit=6), [2, 3, 4, 5, 6, 7]),
+    ],
+)
 async def test_messages_between_cache_and_archive_are_waited_for(
-    monkeypatch: pytest.MonkeyPatch,
+    asked: GetHistory, expected: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pages, "PAUSE_S", 0)
     archive, cache = FakeArchive({"p_1_2": 10}), FakeCache()
     whole = archive.conversations["p_1_2"]
     cache.held["p_1_2"] = {s: whole[s] for s in (9, 10)}
     archive.conversations["p_1_2"] = {s: whole[s] for s in range(1, 4)}
-    asked = GetHistory("p_1_2", after_seq=3, limit=4)
     with pytest.raises(Unavailable):
         await history(asked, context(archive, cache))
     read = archive.read
@@ -444,5 +458,4 @@ async def test_messages_between_cache_and_archive_are_waited_for(
     monkeypatch.setattr(archive, "read", committed_meanwhile)
     page = (await history(asked, context(archive, cache))).reply
     assert page is not None
-    assert seqs(page.messages) == [4, 5, 6, 7]
-    assert page.has_more
+    assert seqs(page.messages) == expected
