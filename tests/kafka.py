@@ -13,11 +13,15 @@ SESSION_TIMEOUT_MS = 6000
 
 
 class KafkaServer(Server):
-    """Broker and controller on 127.0.0.1. `ports`: of the broker, of the controller."""
+    """Broker and controller on 127.0.0.1. `ports`: of the broker, of the controller.
+
+    settled: for one that is to run as brokers do that have been up for long. Java compiles all it can then, which costs
+    more than it saves until some 40 s under load have passed.
+    """
 
     PORTS = 2
 
-    def __init__(self, folder: Path, ports: list[int], log: Path) -> None:
+    def __init__(self, folder: Path, ports: list[int], log: Path, *, settled: bool = False) -> None:
         java = find_binary("java", "none")
         jars = Path(os.environ.get("IM_KAFKA_JARS", ROOT / ".cache" / "kafka"))
         if not list(jars.glob("kafka_*.jar")):
@@ -50,7 +54,7 @@ class KafkaServer(Server):
             "-XX:+UseZGC",
             "-Xms768m",
             "-Xmx768m",
-            "-XX:TieredStopAtLevel=1",
+            *([] if settled else ["-XX:TieredStopAtLevel=1"]),
             "-cp",
             f"{jars}/*",
         ]

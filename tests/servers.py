@@ -105,6 +105,7 @@ def mariadb(folder: Path) -> MariaDbServer:
     return MariaDbServer(folder / "mariadb", free_ports(1)[0], folder / "mariadb.log")
 
 
-def kafka(folder: Path) -> KafkaServer:
-    """Kafka, one node, without topics."""
-    return KafkaServer(folder / "kafka", free_ports(KafkaServer.PORTS), folder / "kafka.log")
+def kafka(folder: Path, *, settled: bool = False) -> KafkaServer:
+    """Kafka, one node, without topics. See `KafkaServer`."""
+    ports = free_ports(KafkaServer.PORTS)
+    return KafkaServer(folder / "kafka", ports, folder / "kafka.log", settled=settled)

@@ -27,9 +27,11 @@ log = logging.getLogger(__name__)
 
 APPEND_TIMEOUT_S = 5.0
 PAUSE_EACH_S = 0.0003
+PAUSE_FREE = 12
 PAUSE_MOST_S = 0.012
-"""Batches of all partitions leave together, and the next ones after a pause that grows with the records of the last:
-what few records share costs the broker, the reader and everybody behind them once. The first after it leaves at once.
+"""Batches of all partitions leave together, and the next ones after a pause that grows with the records of the last
+beyond PAUSE_FREE: what few records share costs the broker, the reader and everybody behind them once. The first after
+it leaves at once.
 """
 SWEEP_S = 0.25
 """Between two looks for batches whose dead line has passed."""
@@ -144,7 +146,7 @@ class KafkaLogWriter:
         self._departure = None
         lanes, self._ready = self._ready, {}
         records = sum(len(lane.waiting) for lane in lanes)
-        self._next = loop.time() + min(records * PAUSE_EACH_S, PAUSE_MOST_S)
+        self._next = loop.time() + min(max(records - PAUSE_FREE, 0) * PAUSE_EACH_S, PAUSE_MOST_S)
         topics: dict[str, list[_Lane]] = {}
         for lane in lanes:
             lane.busy = True

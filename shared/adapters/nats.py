@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 TICK_S = 0.001
 MOST_TICKS = 10
-TICKS_EACH = 2.5
+TICKS_EACH = 1.5
 """Patient messages leave together: with the turn of the loop while few come, else after a tick in which none has joined
 those that wait, or after so many ticks as fit their rate (`Patience`). What arrives together costs all behind it less:
 one system call, one call of Redis, one batch of the log. It costs so much less that under load even the latencies

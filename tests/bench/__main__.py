@@ -39,9 +39,7 @@ def parser() -> argparse.ArgumentParser:
     it.add_argument(
         "--seconds", type=float, default=10.0, help="how long it is measured (%(default)s)"
     )
-    it.add_argument(
-        "--warm-up", type=float, default=2.0, help="seconds before, not counted (%(default)s)"
-    )
+    it.add_argument("--warm-up", type=float, help="seconds before, not counted (laptop 2, full 40)")
     it.add_argument(
         "--messages", type=int, default=0, help="end after so many (0: only after the time)"
     )

@@ -10,6 +10,8 @@ from tests.bench.talk import Job
 
 HOT = 200
 """Messages of a conversation that the hot cache keeps (`shared.hot.KEPT`)."""
+WARM_UP_S = {"laptop": 2.0, "full": 40.0}
+"""Until Kafka's Java has compiled what is busy."""
 
 
 class Options(msgspec.Struct, kw_only=True):
@@ -21,7 +23,7 @@ class Options(msgspec.Struct, kw_only=True):
     scenario: str
     stack: str = "laptop"
     seconds: float = 10.0
-    warm_up: float = 2.0
+    warm_up: float | None = None
     rate: float = 0.0
     messages: int = 0
     pairs: int | None = None
@@ -133,7 +135,8 @@ def complete(options: Options) -> Options:
     defaults = SCENARIOS[options.scenario].defaults
     defaults = {"workers": 1} | defaults
     missing = {name: value for name, value in defaults.items() if not getattr(options, name)}
-    return msgspec.structs.replace(options, **missing)
+    warm_up = WARM_UP_S[options.stack] if options.warm_up is None else options.warm_up
+    return msgspec.structs.replace(options, warm_up=warm_up, **missing)
 
 
 def jobs(options: Options, port: int, secret: str) -> list[Job]:

@@ -5,8 +5,9 @@ import os
 import sys
 import time
 import urllib.request
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import ExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -163,12 +164,12 @@ async def running(
                 await asyncio.to_thread(parts[name].stop)
 
 
-_SERVERS = {
+_SERVERS: Mapping[Kind, Mapping[str, Callable[[Path], Server]]] = {
     "laptop": {"nats": servers.nats, "redis": servers.redis},
     "full": {
         "nats": servers.nats,
         "redis": servers.redis,
-        "kafka": servers.kafka,
+        "kafka": partial(servers.kafka, settled=True),
         "mariadb": servers.mariadb,
     },
 }

@@ -17,7 +17,7 @@ def test_it_follows_the_rate() -> None:
     patience = Patience()
     assert patience.ticks == 0
     assert ticks(patience, 5, every_ticks=10, start=10.0) == 0
-    assert ticks(patience, 20, every_ticks=10, start=20.0) == 2
+    assert ticks(patience, 20, every_ticks=10, start=20.0) == 1
     assert ticks(patience, 400, every_ticks=10, start=30.0) == MOST_TICKS
     assert ticks(patience, 1, every_ticks=1000, start=40.0) == 0
-    assert ticks(patience, 1, every_ticks=0.25, start=200.0) == 7, "also of those that do not wait"
+    assert ticks(patience, 1, every_ticks=0.25, start=200.0) == 4, "also of those that do not wait"
