@@ -2,10 +2,13 @@
 
 import asyncio
 import logging
+import sqlite3
+import time
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, TypeVar
 
+import aiosqlite
 from sqlalchemy import event
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DisconnectionError, InterfaceError, InternalError, OperationalError
@@ -20,6 +23,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 CANCEL_S = 5.0
+SQLITE_LOCK_S = 30
 
 _AWAY = (OperationalError, InterfaceError, InternalError, PoolTimeoutError, OSError)
 
@@ -41,7 +45,10 @@ def open_engine(url: str, *, pool_size: int = 8, autocommit: bool = False) -> As
     parsed = make_url(url)
     if parsed.get_backend_name() == "sqlite":
         engine = create_async_engine(
-            parsed, pool_size=pool_size, hide_parameters=True, connect_args={"timeout": 30}
+            parsed,
+            pool_size=pool_size,
+            hide_parameters=True,
+            connect_args={"timeout": SQLITE_LOCK_S},
         )
         event.listen(engine.sync_engine, "connect", _set_up_sqlite)
         return engine
@@ -108,11 +115,28 @@ async def to_the_end(statements: Coroutine[Any, Any, T]) -> T:
 
 
 def _set_up_sqlite(connection: Any, _record: ConnectionPoolEntry) -> None:
+    connection.run_async(_to_wal)
     cursor = connection.cursor()
-    cursor.execute("PRAGMA journal_mode=WAL")  # readers do not wait for the writer
     cursor.execute("PRAGMA synchronous=FULL")  # a COMMIT survives a power cut
     cursor.execute("PRAGMA foreign_keys=ON")
     cursor.close()
+
+
+async def _to_wal(connection: aiosqlite.Connection) -> None:
+    """Lets readers go on beside the writer.
+
+    SQLite's own timeout does not help: changing the mode of a new file fails at once while another has its lock.
+    """
+    give_up = time.monotonic() + SQLITE_LOCK_S
+    while True:
+        try:
+            async with connection.execute("PRAGMA journal_mode=WAL"):
+                return
+        except sqlite3.OperationalError as error:
+            busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY  # the rest says what kind
+            if not busy or time.monotonic() > give_up:
+                raise
+        await asyncio.sleep(0.01)
 
 
 @contextmanager

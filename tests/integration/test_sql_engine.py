@@ -1,7 +1,10 @@
 """Engines on real servers: what a server closed is not used again, and a frozen transaction ends."""
 
+import sqlite3
+from pathlib import Path
 from typing import Any
 
+import pytest
 from sqlalchemy import text
 
 from shared.adapters.sql import open_engine
@@ -51,3 +54,24 @@ async def test_sessions_are_strict_in_utc_and_do_not_hold_locks_for_ever(
     assert (row[0], row[1], row[3]) == ("+00:00", 10, 5)
     assert "STRICT_ALL_TABLES" in row[2]
     await engine.dispose()
+
+
+async def test_who_opens_a_new_file_that_another_just_writes_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "new.db"
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    pauses = []
+
+    async def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        other.execute("COMMIT")
+
+    monkeypatch.setattr("shared.adapters.sql.asyncio.sleep", pause)
+    engine = open_engine(f"sqlite+aiosqlite:///{path}")
+    async with engine.connect() as connection:
+        assert (await connection.execute(text("PRAGMA journal_mode"))).scalar() == "wal"
+    assert len(pauses) == 1
+    await engine.dispose()
+    other.close()
