@@ -1,6 +1,5 @@
 """Finds messages by `msg_id`, whose Snowflake says in which monthly table they are; one query for all that wait."""
 
-import asyncio
 from collections.abc import Iterable, Sequence
 
 import msgspec
@@ -12,12 +11,10 @@ from shared import tables
 from shared.adapters.sql import reading
 from shared.coalesce import Coalescer
 from shared.ids import MAX_ID, month_of, now_ms, snowflake_ms
+from shared.patience import until_stored
 
-PATIENCE_S = 2.0
-"""A message is acked a moment before it is stored: so long it is looked for again."""
-PAUSE_S = 0.05
 RECENT_MS = 60_000
-"""Only of a message that may be so new, clocks that differ included, this is worth it."""
+"""A message that may be so new, clocks that differ included, may be acked and not stored yet."""
 
 
 class MessageRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -90,14 +87,9 @@ class Messages:
         number = int(msg_id)
         if number > MAX_ID:
             return None
-        row = await self._rows.ask(number)
-        if row is None and abs(now_ms() - snowflake_ms(number)) < RECENT_MS:
-            loop = asyncio.get_running_loop()
-            until = loop.time() + PATIENCE_S
-            while row is None and loop.time() < until:
-                await asyncio.sleep(PAUSE_S)
-                row = await self._rows.ask(number)
-        return row
+        if abs(now_ms() - snowflake_ms(number)) < RECENT_MS:
+            return await until_stored(lambda: self._rows.ask(number))
+        return await self._rows.ask(number)
 
     async def _read(self, ids: list[int]) -> Sequence[MessageRow | None]:
         with reading():

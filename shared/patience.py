@@ -1,4 +1,4 @@
-"""Patience: what a reader of the log does while a server is away. Nothing is lost by it: records wait in the log."""
+"""Patience: with servers that are away (records wait in the log), and with SQL, which hears of a message last."""
 
 import asyncio
 import logging
@@ -14,6 +14,9 @@ T = TypeVar("T")
 
 RETRY_S = (0.1, 2.0)
 """First and longest pause between tries."""
+LOOKS = 40
+LOOK_PAUSE_S = 0.05
+"""So often, and so far apart, SQL is asked for what was acked, which is stored within 0.1 s as long as all is well."""
 
 
 class AwayError(Exception):
@@ -40,3 +43,13 @@ async def patiently(call: Callable[[], Awaitable[T]], counts: Counts) -> T:
             log.warning("waiting: %s", str(error) or type(error).__name__)
         await asyncio.sleep(pause)
         pause = min(2 * pause, longest)
+
+
+async def until_stored(look: Callable[[], Awaitable[T | None]]) -> T | None:
+    """What a look into SQL finds, repeated for 2 s while it is None: messages are acked before they are stored."""
+    for _ in range(LOOKS):
+        found = await look()
+        if found is not None:
+            return found
+        await asyncio.sleep(LOOK_PAUSE_S)
+    return await look()

@@ -1,6 +1,5 @@
 """`conversation.list`, `update` and `clear`: a user's conversations, with counts that are right on all his devices."""
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -16,13 +15,10 @@ from schemas.conversations import (
 )
 from schemas.events import ConversationChanged
 from schemas.types import Model
-from shared.errors import BadRequest
+from shared.errors import BadRequest, Unavailable
 from shared.function import Context, Outcome, Push, to_user
 from shared.ids import members_of_private
-
-PATIENCE_S = 2.0
-"""A conversation is acked a moment before it is stored: so long its row is waited for."""
-PAUSE_S = 0.05
+from shared.patience import until_stored
 
 
 class Place(NamedTuple):
@@ -150,18 +146,24 @@ async def clear(cmd: ClearConversation, ctx: Context[HasDeps]) -> Outcome[Conver
 
 
 async def _stored(ctx: Context[HasDeps], conversation_id: str) -> Entry:
-    """The stored entry; of a conversation begun a moment ago, when it is there. Raises: Forbidden, NotMember."""
+    """The stored entry; of a conversation begun a moment ago, when it is there.
+
+    Raises: Forbidden, NotMember, Unavailable.
+    """
     deps = ctx.deps.listing
-    loop = asyncio.get_running_loop()
-    until = loop.time() + PATIENCE_S
-    while True:
-        found = await deps.shelf.some(ctx.user_id, [conversation_id])
-        if found:
+
+    async def look() -> Entry | None:
+        if found := await deps.shelf.some(ctx.user_id, [conversation_id]):
             return found[0]
         fresh, _ = await deps.unstored.read(ctx.user_id, {})
-        if conversation_id not in fresh or loop.time() > until:
+        if conversation_id not in fresh:
             raise not_mine(conversation_id)
-        await asyncio.sleep(PAUSE_S)
+        return None
+
+    entry = await until_stored(look)
+    if entry is None:
+        raise Unavailable("this conversation is on its way into the archive")
+    return entry
 
 
 async def _entries(ctx: Context[HasDeps], conversation_id: str) -> list[Entry]:

@@ -1,6 +1,5 @@
 """Pages out of the hot cache if it holds them whole, otherwise out of the archive, which then repairs the cache."""
 
-import asyncio
 from collections.abc import Awaitable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
@@ -10,10 +9,8 @@ from functions.history.span import Bounds, Span, span_of
 from functions.history.view import Head, View, known
 from shared.errors import Unavailable
 from shared.hot import KEPT
+from shared.patience import until_stored
 
-TRIES = 20
-PAUSE_S = 0.05
-"""Between two looks for messages that are acked and not stored yet, which they are within 0.1 s."""
 MAX_ANSWER = 512 << 10
 """Most bytes of messages in one answer: NATS carries 1 MiB."""
 
@@ -134,12 +131,13 @@ class Pages:
         (forward), or make a reader who pages backward miss them for good.
         """
         near = span.last if span.newest_first else span.first
-        for _ in range(TRIES):
+
+        async def look() -> Messages | None:
             found = await self._archive.read(conversation_id, span.first, span.last)
-            if near <= stored or any(seq == near for seq, _ in found):
-                return found
-            await asyncio.sleep(PAUSE_S)
-        return None
+            there = near <= stored or any(seq == near for seq, _ in found)
+            return found if there else None
+
+        return await until_stored(look)
 
 
 def _held(window: Window, bounds: Bounds, span: Span, head: Head) -> Page | None:

@@ -31,9 +31,9 @@ from schemas.conversations import (
     UpdateConversation,
 )
 from schemas.messages import GetHistory, Message, Position, Sync
-from shared import tables
+from shared import patience, tables
 from shared.adapters.sql import open_engine
-from shared.errors import AppError, BadRequest, Forbidden, NotFound, NotMember
+from shared.errors import AppError, BadRequest, Forbidden, NotFound, NotMember, Unavailable
 from shared.function import Context
 from shared.lookup import Messages
 from tests.archive import Acked, Archive
@@ -201,6 +201,26 @@ async def test_settings_and_clearing(archive: Archive, ctx: Context[Any]) -> Non
     page = (await history(GetHistory("p_1_2"), ctx)).reply
     assert page is not None
     assert (bytes(page.messages), page.has_more, page.first_seq) == (b"[]", False, 5)
+
+
+async def test_settings_of_a_conversation_begun_a_moment_ago_wait_for_its_row(
+    archive: Archive, ctx: Context[Any], acked: Acked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(patience, "LOOK_PAUSE_S", 0)
+    acked.fresh = frozenset({"p_1_9"})
+    with pytest.raises(Unavailable):
+        await update(UpdateConversation("p_1_9", muted=True), ctx)
+    read = acked.read
+
+    async def stored_meanwhile(*asked: Any) -> Any:
+        monkeypatch.setattr(acked, "read", read)
+        await archive.send("p_1_9", 9)
+        return await read(*asked)
+
+    monkeypatch.setattr(acked, "read", stored_meanwhile)
+    outcome = await update(UpdateConversation("p_1_9", muted=True), ctx)
+    assert outcome.reply is not None
+    assert outcome.reply.muted
 
 
 async def test_conversations_of_others_and_nothing_to_set(

@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from functions.history import pages
 from functions.history.changes import Changes
 from functions.history.handler import Deps, history, sync
 from functions.history.pages import MAX_ANSWER, Messages, Pages, Window
 from functions.history.span import Bounds, span_of
 from functions.history.view import Head, Mine, View
 from schemas.messages import GetHistory, Position, ReadState, Sync
+from shared import patience
 from shared.errors import AppError, Forbidden, NotMember, Unavailable
 from shared.function import Context
 from shared.hot import KEPT
@@ -214,7 +214,7 @@ async def test_the_cache_may_be_ahead_of_the_archive() -> None:
 async def test_while_the_newest_are_nowhere_whole_the_page_is_what_is_stored(
     cached: range, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pages, "PAUSE_S", 0)
+    monkeypatch.setattr(patience, "LOOK_PAUSE_S", 0)
     archive, cache = FakeArchive({"p_1_2": 205}), FakeCache()
     cache.held["p_1_2"] = {s: FakeArchive.message("p_1_2", s, 1) for s in cached}
     page = (await history(GetHistory("p_1_2"), context(archive, cache))).reply
@@ -226,7 +226,7 @@ async def test_while_the_newest_are_nowhere_whole_the_page_is_what_is_stored(
 async def test_messages_that_are_neither_cached_nor_stored_yet_are_not_denied(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(pages, "PAUSE_S", 0)
+    monkeypatch.setattr(patience, "LOOK_PAUSE_S", 0)
     archive, cache = FakeArchive({}), FakeCache()
     cache.held["p_1_2"] = {s: FakeArchive.message("p_1_2", s, 1) for s in range(36, 38)}
     with pytest.raises(Unavailable):
@@ -441,7 +441,7 @@ async def test_sync_tells_of_what_was_read_in_a_group() -> None:
 async def test_messages_between_cache_and_archive_are_waited_for(
     asked: GetHistory, expected: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pages, "PAUSE_S", 0)
+    monkeypatch.setattr(patience, "LOOK_PAUSE_S", 0)
     archive, cache = FakeArchive({"p_1_2": 10}), FakeCache()
     whole = archive.conversations["p_1_2"]
     cache.held["p_1_2"] = {s: whole[s] for s in (9, 10)}
