@@ -12,9 +12,12 @@ from shared.ids import random_token
 
 
 class MariaDbServer(Server):
-    """mariadbd on 127.0.0.1; root has no password."""
+    """mariadbd on 127.0.0.1; root has no password.
 
-    def __init__(self, folder: Path, port: int, log: Path) -> None:
+    pool: memory for pages, `innodb_buffer_pool_size`.
+    """
+
+    def __init__(self, folder: Path, port: int, log: Path, *, pool: str = "64M") -> None:
         install = find_binary("mariadb-install-db", "none")
         program = find_binary("mariadbd", "none")
         data = folder / "data"
@@ -46,7 +49,7 @@ class MariaDbServer(Server):
             f"--socket={folder / 'db.sock'}",
             f"--pid-file={folder / 'db.pid'}",
             "--user=root",
-            "--innodb-buffer-pool-size=64M",
+            f"--innodb-buffer-pool-size={pool}",
         ]
         super().__init__("MariaDB", command, folder=folder, log=log, grace=20)
         self.url = f"mysql+aiomysql://root@127.0.0.1:{port}/"

@@ -100,9 +100,9 @@ def s3(folder: Path) -> S3Server:
     return S3Server(folder / "s3", ports, folder / "s3.log", "test", "test-secret")
 
 
-def mariadb(folder: Path) -> MariaDbServer:
-    """MariaDB; each test makes databases of its own on it."""
-    return MariaDbServer(folder / "mariadb", free_ports(1)[0], folder / "mariadb.log")
+def mariadb(folder: Path, *, pool: str = "64M") -> MariaDbServer:
+    """MariaDB; each test makes databases of its own on it. See `MariaDbServer`."""
+    return MariaDbServer(folder / "mariadb", free_ports(1)[0], folder / "mariadb.log", pool=pool)
 
 
 def kafka(folder: Path, *, settled: bool = False) -> KafkaServer:

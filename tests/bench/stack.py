@@ -170,7 +170,7 @@ _SERVERS: Mapping[Kind, Mapping[str, Callable[[Path], Server]]] = {
         "nats": servers.nats,
         "redis": servers.redis,
         "kafka": partial(servers.kafka, settled=True),
-        "mariadb": servers.mariadb,
+        "mariadb": partial(servers.mariadb, pool="512M"),  # as in the Compose file
     },
 }
 
