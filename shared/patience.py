@@ -14,9 +14,9 @@ T = TypeVar("T")
 
 RETRY_S = (0.1, 2.0)
 """First and longest pause between tries."""
-LOOKS = 40
+STORED_S = 2.0
 LOOK_PAUSE_S = 0.05
-"""So often, and so far apart, SQL is asked for what was acked, which is stored within 0.1 s as long as all is well."""
+"""So long, and with such pauses, SQL is asked for what was acked. While all is well that is stored within 0.1 s."""
 
 
 class AwayError(Exception):
@@ -46,10 +46,11 @@ async def patiently(call: Callable[[], Awaitable[T]], counts: Counts) -> T:
 
 
 async def until_stored(look: Callable[[], Awaitable[T | None]]) -> T | None:
-    """What a look into SQL finds, repeated for 2 s while it is None: messages are acked before they are stored."""
-    for _ in range(LOOKS):
+    """What a look into SQL finds, repeated for STORED_S while it is None: messages are acked before they are stored."""
+    loop = asyncio.get_running_loop()
+    give_up = loop.time() + STORED_S
+    while True:
         found = await look()
-        if found is not None:
+        if found is not None or loop.time() >= give_up:
             return found
         await asyncio.sleep(LOOK_PAUSE_S)
-    return await look()

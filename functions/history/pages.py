@@ -77,7 +77,8 @@ class Pages:
         """A member's view, with the newest numbers known, and the page that the bounds mean by them.
 
         The cache may be ahead of the archive, since messages are cached before they are stored; where it is behind it
-        has lost something, and only the archive's numbers count.
+        has lost something, and only the archive's numbers count. Who asks for what is behind both, but not far, has got
+        it by push while the cache was away, and it is waited for.
 
         Raises: Forbidden or NotMember if it is not his; Unavailable.
         """
@@ -85,6 +86,9 @@ class Pages:
         in_archive = self._archive.view(user_id, conversation_id)
         window, found = await in_cache, await in_archive
         stored, mine = known(found, conversation_id)
+        if 0 < bounds.seen - max(stored.seq, window.newest) <= KEPT and mine.until_seq is None:
+            found = await self._caught_up(user_id, conversation_id, bounds.seen)
+            stored, mine = known(found, conversation_id)
         view = View(stored._replace(seq=max(stored.seq, window.newest)), mine)
         narrow = mine.narrow(bounds)
         if narrow != bounds and mine.until_seq is None:
@@ -110,12 +114,7 @@ class Pages:
         self.misses += 1
         found = await self._stored(conversation_id, span, stored)
         if found is None:
-            # Only the newest page has nothing behind it that it could make a reader miss: `max_seq` says that there
-            # is more.
-            if span.last < view.mine.upto(view.head.seq) or not (span.newest_first and stored):
-                raise Unavailable("these messages are on their way into the archive")
-            span = span_of(bounds, stored, view.mine.low)
-            found = await self._archive.read(conversation_id, span.first, span.last)
+            raise Unavailable("these messages are on their way into the archive")
         oldest = view.head.seq - KEPT  # what is older the cache would not keep
         await self._cache.repair(
             conversation_id, {s: m for s, m in found if s > oldest}, view.head.message_rev
@@ -123,6 +122,17 @@ class Pages:
         if view.mine.until_seq is not None:
             found = await self._archive.as_left(conversation_id, view.mine.until_seq, found)
         return _cut(found, span.newest_first)
+
+    async def _caught_up(self, user_id: int, conversation_id: str, seq: int) -> View | None:
+        """The view as soon as the archive knows of a message, or as it is when that does not happen in time."""
+        view = None
+
+        async def look() -> View | None:
+            nonlocal view
+            view = await self._archive.view(user_id, conversation_id)
+            return view if view is not None and view.head.seq >= seq else None
+
+        return await until_stored(look) or view
 
     async def _stored(self, conversation_id: str, span: Span, stored: int) -> Messages | None:
         """What the archive has of a span, from its near end on; None if that end does not get there in time.
@@ -154,8 +164,7 @@ def _held(window: Window, bounds: Bounds, span: Span, head: Head) -> Page | None
 def _cut(found: Messages, newest_first: bool) -> Page:
     """Keeps what follows on one another from the near end on, and fits into one answer.
 
-    A hole can only be there for the moment in which the newest messages are on their way into the archive while the
-    cache is away; a page never skips over one.
+    A page never skips over a hole. There is none but that of a message that could not be stored, after an alarm.
     """
     kept: list[tuple[int, bytes]] = []
     size = 0

@@ -10,6 +10,11 @@ class Bounds(NamedTuple):
     before: int | None
     limit: int
 
+    @property
+    def seen(self) -> int:
+        """The newest message that there must be if the asker makes sense."""
+        return max(self.after or 0, (self.before or 0) - 1)
+
 
 class Span(NamedTuple):
     """Messages `first` … `last`, both included; empty if `last < first`.

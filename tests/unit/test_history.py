@@ -210,27 +210,54 @@ async def test_the_cache_may_be_ahead_of_the_archive() -> None:
     assert (seqs(page.messages), page.max_seq) == (list(range(54, 104)), 103)
 
 
-@pytest.mark.parametrize("cached", [range(256, 261), range(200, 261, 2)])
-async def test_while_the_newest_are_nowhere_whole_the_page_is_what_is_stored(
-    cached: range, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("stored", "cached"), [(205, range(256, 261)), (205, range(200, 261, 2)), (0, range(36, 38))]
+)
+async def test_messages_that_are_nowhere_whole_are_not_denied(
+    stored: int, cached: range, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(patience, "LOOK_PAUSE_S", 0)
-    archive, cache = FakeArchive({"p_1_2": 205}), FakeCache()
+    monkeypatch.setattr(patience, "STORED_S", 0)
+    archive, cache = FakeArchive({"p_1_2": stored}), FakeCache()
     cache.held["p_1_2"] = {s: FakeArchive.message("p_1_2", s, 1) for s in cached}
-    page = (await history(GetHistory("p_1_2"), context(archive, cache))).reply
-    assert page is not None
-    assert seqs(page.messages) == list(range(156, 206))
-    assert (page.has_more, page.max_seq) == (True, max(cached))
-
-
-async def test_messages_that_are_neither_cached_nor_stored_yet_are_not_denied(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(patience, "LOOK_PAUSE_S", 0)
-    archive, cache = FakeArchive({}), FakeCache()
-    cache.held["p_1_2"] = {s: FakeArchive.message("p_1_2", s, 1) for s in range(36, 38)}
     with pytest.raises(Unavailable):
         await history(GetHistory("p_1_2"), context(archive, cache))
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        (GetHistory("p_1_2", before_seq=101), range(51, 101)),
+        (GetHistory("p_1_2", after_seq=80), range(81, 106)),
+    ],
+)
+async def test_who_has_more_by_push_than_the_archive_does_not_miss_what_is_between(
+    asked: GetHistory, expected: range, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Messages up to 60 are stored, and the cache is away."""
+    monkeypatch.setattr(patience, "LOOK_PAUSE_S", 0)
+    archive = FakeArchive({"p_1_2": 105})
+    whole = archive.conversations["p_1_2"]
+    looks = 0
+    view = archive.view
+
+    async def committed_meanwhile(user_id: int, conversation_id: str) -> View | None:
+        nonlocal looks
+        archive.conversations["p_1_2"] = whole if looks > 2 else {s: whole[s] for s in range(1, 61)}
+        looks += 1
+        return await view(user_id, conversation_id)
+
+    monkeypatch.setattr(archive, "view", committed_meanwhile)
+    page = (await history(asked, context(archive, FakeCache()))).reply
+    assert page is not None
+    assert (seqs(page.messages), page.max_seq) == (list(expected), 105)
+
+
+async def test_bounds_behind_the_end_are_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patience, "STORED_S", 0)
+    ctx = context(FakeArchive({"p_1_2": 100}), FakeCache())
+    page = (await history(GetHistory("p_1_2", before_seq=110), ctx)).reply
+    assert page is not None
+    assert (seqs(page.messages), page.max_seq) == (list(range(51, 101)), 100)
 
 
 async def test_a_page_never_jumps_over_a_hole() -> None:
@@ -446,8 +473,10 @@ async def test_messages_between_cache_and_archive_are_waited_for(
     whole = archive.conversations["p_1_2"]
     cache.held["p_1_2"] = {s: whole[s] for s in (9, 10)}
     archive.conversations["p_1_2"] = {s: whole[s] for s in range(1, 4)}
-    with pytest.raises(Unavailable):
-        await history(asked, context(archive, cache))
+    with monkeypatch.context() as m:
+        m.setattr(patience, "STORED_S", 0)
+        with pytest.raises(Unavailable):
+            await history(asked, context(archive, cache))
     read = archive.read
 
     async def committed_meanwhile(conversation_id: str, first: int, last: int) -> Messages:
