@@ -187,12 +187,13 @@ class Acked:
     def __init__(self) -> None:
         self.messages: list[Message] = []
         self.fresh: frozenset[str] = frozenset()
+        self.away = False
 
     async def read(
         self,
         user_id: int,  # noqa: ARG002 - here everybody has the same
         wanted: Mapping[str, int],
-    ) -> tuple[frozenset[str], dict[str, Tail]]:
+    ) -> tuple[frozenset[str] | None, dict[str, Tail]]:
         tails: dict[str, Tail] = {
             c: [
                 (msgspec.convert(m, Cached, from_attributes=True), msgspec.json.encode(m))
@@ -201,4 +202,4 @@ class Acked:
             ]
             for c, after in wanted.items()
         }
-        return self.fresh, tails
+        return (None, {}) if self.away else (self.fresh, tails)

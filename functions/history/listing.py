@@ -63,8 +63,11 @@ class Unstored(Protocol):
 
     async def read(
         self, user_id: int, wanted: Mapping[str, int]
-    ) -> tuple[frozenset[str], dict[str, Tail]]:
-        """The user's newest conversations, and the messages of the wanted ones after a `seq`. Never raises."""
+    ) -> tuple[frozenset[str] | None, dict[str, Tail]]:
+        """The user's newest conversations, None if nobody knows, and the messages of the wanted ones after a `seq`.
+
+        Never raises.
+        """
 
 
 class Deps(msgspec.Struct, frozen=True):
@@ -156,20 +159,21 @@ async def _stored(ctx: Context[HasDeps], conversation_id: str) -> Entry:
         if found := await deps.shelf.some(ctx.user_id, [conversation_id]):
             return found[0]
         fresh, _ = await deps.unstored.read(ctx.user_id, {})
-        if conversation_id not in fresh:
+        if fresh is not None and conversation_id not in fresh:
             raise not_mine(conversation_id)
         return None
 
     entry = await until_stored(look)
     if entry is None:
-        raise Unavailable("this conversation is on its way into the archive")
+        raise Unavailable("this conversation may be on its way into the archive")
     return entry
 
 
 async def _entries(ctx: Context[HasDeps], conversation_id: str) -> list[Entry]:
     deps = ctx.deps.listing
     stored = await deps.shelf.some(ctx.user_id, [conversation_id])
-    return await _with_unstored(deps, ctx.user_id, stored, first=False)
+    _, entries = await _grown(deps, ctx.user_id, stored)
+    return entries
 
 
 async def _changed(ctx: Context[HasDeps], conversation_id: str) -> Outcome[ConversationState]:
@@ -184,32 +188,38 @@ async def _with_unstored(
     deps: Deps, user_id: int, stored: Sequence[Entry], *, first: bool
 ) -> list[Entry]:
     """Adds what is not stored yet: to the counts, and on the first page conversations that are not there at all."""
-    wanted = {e.place.conversation_id: e.head.seq for e in stored if e.mine.until_seq is None}
-    fresh, tails = await deps.unstored.read(user_id, wanted)
-    entries = [
-        _grown(entry, tails.get(entry.place.conversation_id, ()), user_id) for entry in stored
-    ]
-    if not first or not (unseen := sorted(fresh - {e.place.conversation_id for e in stored})):
+    fresh, entries = await _grown(deps, user_id, stored)
+    if not first or not fresh:
+        return entries
+    unseen = sorted(fresh - {e.place.conversation_id for e in stored})
+    if not unseen:
         return entries
     late = await deps.shelf.some(user_id, unseen)
     elsewhere = {e.place.conversation_id for e in late}
-    # Stored since the page was read; what stands behind the page's end belongs to a later one.
-    entries += [e for e in late if not stored or e.place[1:] > stored[-1].place[1:]]
-    entries.sort(key=lambda e: e.place, reverse=True)
     begun = [c for c in unseen if c not in elsewhere and user_id in (members_of_private(c) or ())]
-    _, tails = await deps.unstored.read(user_id, dict.fromkeys(begun, 0))
-    new = [
-        _grown(Entry(Place(0, 0, c), Head(), Mine()), tails[c], user_id)
-        for c in begun
-        if c in tails
+    late = [
+        # Stored since the page was read; what stands behind the page's end belongs to a later one.
+        *(e for e in late if not stored or e.place[1:] > stored[-1].place[1:]),
+        *(Entry(Place(0, 0, c), Head(), Mine()) for c in begun),
     ]
-    return sorted(
-        [e for e in new if e.head.seq] + entries, key=lambda e: e.place.pinned, reverse=True
-    )
+    _, late = await _grown(deps, user_id, late)
+    entries += [e for e in late if e.place.newest_ms]
+    entries.sort(key=lambda e: e.place, reverse=True)
+    new = [e for e in late if not e.place.newest_ms and e.head.seq]
+    return sorted(new + entries, key=lambda e: e.place.pinned, reverse=True)
 
 
-def _grown(entry: Entry, tail: Tail, user_id: int) -> Entry:
-    """The entry with the messages that the cache has beyond it."""
+async def _grown(
+    deps: Deps, user_id: int, entries: Sequence[Entry]
+) -> tuple[frozenset[str] | None, list[Entry]]:
+    """The user's newest conversations, and the entries with the messages that the cache has beyond them."""
+    wanted = {e.place.conversation_id: e.head.seq for e in entries if e.mine.until_seq is None}
+    fresh, tails = await deps.unstored.read(user_id, wanted)
+    return fresh, [_longer(e, tails.get(e.place.conversation_id, ()), user_id) for e in entries]
+
+
+def _longer(entry: Entry, tail: Tail, user_id: int) -> Entry:
+    """The entry with the messages behind its last."""
     unread, mentions = entry.unread, entry.mentions
     seen = max(entry.mine.read_seq, entry.mine.low)
     seq, last = entry.head.seq, entry.last

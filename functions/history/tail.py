@@ -1,6 +1,6 @@
 """What the hot cache has beyond SQL: messages that are acked and not stored yet, and conversations begun by them.
 
-One Redis call for all that is asked at once. Redis away is no error here: then there is nothing beyond SQL.
+One Redis call for all that is asked at once. Redis away is no error here: then there is nothing known beyond SQL.
 """
 
 import logging
@@ -49,7 +49,7 @@ class Tails:
 
     async def read(
         self, user_id: int, wanted: Mapping[str, int]
-    ) -> tuple[frozenset[str], dict[str, Tail]]:
+    ) -> tuple[frozenset[str] | None, dict[str, Tail]]:
         """See `listing.Unstored.read`."""
         try:
             fresh, *found = await self._script(
@@ -57,7 +57,7 @@ class Tails:
             )
         except (RedisError, OSError) as error:
             log.warning("redis is not reached, counting what is stored: %s", error)
-            return frozenset(), {}
+            return None, {}
         return frozenset(c.decode() for c in fresh), {
             conversation_id: [(_decode(m), m) for m in messages]
             for conversation_id, messages in zip(wanted, found, strict=True)

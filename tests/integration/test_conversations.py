@@ -154,6 +154,24 @@ async def test_what_is_acked_counts_before_it_is_stored(
     assert b'"mine"' in bytes(old.last_message or b"")
 
 
+async def test_one_that_gets_stored_between_two_looks_counts_what_follows_too(
+    archive: Archive, ctx: Context[Any], acked: Acked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    acked.messages = [archive.message("p_1_9", 9, "first"), archive.message("p_1_9", 9, "second")]
+    acked.fresh = frozenset({"p_1_9"})
+    read = acked.read
+
+    async def stored_meanwhile(*asked: Any) -> Any:
+        if not archive.heads["p_1_9"]["stored"]:
+            await archive.store(acked.messages[0])
+        return await read(*asked)
+
+    monkeypatch.setattr(acked, "read", stored_meanwhile)
+    (found,) = await listed(ctx)
+    assert (found.unread, found.max_seq) == (2, 2)
+    assert b'"second"' in bytes(found.last_message or b"")
+
+
 async def test_a_page_with_conversations_begun_a_moment_ago_keeps_its_limit(
     archive: Archive, ctx: Context[Any], acked: Acked
 ) -> None:
@@ -208,8 +226,11 @@ async def test_settings_of_a_conversation_begun_a_moment_ago_wait_for_its_row(
 ) -> None:
     monkeypatch.setattr(patience, "LOOK_PAUSE_S", 0)
     acked.fresh = frozenset({"p_1_9"})
-    with pytest.raises(Unavailable):
-        await update(UpdateConversation("p_1_9", muted=True), ctx)
+    for acked.away in (True, False):
+        with monkeypatch.context() as m:
+            m.setattr(patience, "STORED_S", 0)
+            with pytest.raises(Unavailable):
+                await update(UpdateConversation("p_1_9", muted=True), ctx)
     read = acked.read
 
     async def stored_meanwhile(*asked: Any) -> Any:
