@@ -40,11 +40,13 @@ async def lifespan(resources: Resources) -> AsyncIterator[All]:
     engine = resources.engine()
     archive = SqlArchive(engine, resources.reader())
     pages = Pages(HotCache(resources.redis()), archive)
+    unstored = Tails(resources.redis())
     yield All(
         pages,
         archive,
         SqlChanges(engine, archive),
-        listing.Deps(SqlShelf(engine), Tails(resources.redis())),
+        unstored,
+        listing.Deps(SqlShelf(engine), unstored),
         receipts.Deps(Messages(engine), archive, SqlBook(engine)),
         searching.Deps(SqlIndex(engine)),
         reporting.Deps(SqlReports(engine)),

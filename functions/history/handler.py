@@ -7,12 +7,14 @@ from typing import Protocol
 import msgspec
 
 from functions.history.changes import ChangeReader, Changes
+from functions.history.listing import Unstored
 from functions.history.pages import MAX_ANSWER, Page
 from functions.history.span import Bounds
-from functions.history.view import View, check_private
+from functions.history.view import Head, Mine, View, check_private
 from schemas.messages import GetHistory, Position, ReadState, Sync
 from schemas.types import Model
 from shared.function import Context, Outcome
+from shared.ids import members_of_private
 
 MAX_POSITIONS = 500
 AT_ONCE = 16
@@ -28,8 +30,8 @@ class PageReader(Protocol):
     async def newest(self, user_id: int, conversation_id: str, bounds: Bounds) -> tuple[View, Page]:
         """A member's view, and the page that the bounds mean by it. Raises: Forbidden, NotMember, Unavailable."""
 
-    async def after(self, conversation_id: str, bounds: Bounds, view: View) -> Page:
-        """The page that the bounds mean in a conversation whose view is known. Raises: Unavailable."""
+    async def after(self, conversation_id: str, bounds: Bounds, stored: View) -> tuple[View, Page]:
+        """The same for a member whose view in SQL is known. Raises: Unavailable."""
 
 
 class Conversations(Protocol):
@@ -47,6 +49,7 @@ class Deps(msgspec.Struct, frozen=True):
     pages: PageReader
     conversations: Conversations
     changes: ChangeReader
+    unstored: Unstored
 
 
 class HistoryPage(Model):
@@ -109,12 +112,12 @@ async def sync(cmd: Sync, ctx: Context[Deps]) -> Outcome[SyncedPages]:
     # belong to the next page, else they would be sent from their beginning.
     upto = max(known) if len(known) >= MAX_POSITIONS else None
     after = cmd.cursor or ""
-    found = await ctx.deps.conversations.of_user(ctx.user_id, after, upto, cmd.limit + 1)
+    found = await _conversations(ctx.deps, ctx.user_id, after, upto, cmd.limit + 1)
     cursor = found[cmd.limit - 1][0] if len(found) > cmd.limit else upto
     new = [
         (conversation_id, view, known.get(conversation_id))
-        for conversation_id, view in found[: cmd.limit]
-        if _is_behind(known.get(conversation_id), view)
+        for conversation_id, view, newest in found[: cmd.limit]
+        if _is_behind(known.get(conversation_id), view.at_least(newest))
     ]
     reads = await ctx.deps.changes.reads(
         ctx.user_id, [conversation_id for conversation_id, *_ in new]
@@ -131,6 +134,29 @@ async def sync(cmd: Sync, ctx: Context[Deps]) -> Outcome[SyncedPages]:
             page.reads = reads.get(page.conversation_id, [])
             synced.append(page)
     return Outcome(SyncedPages(synced, cursor))
+
+
+async def _conversations(
+    deps: Deps, user_id: int, after: str, upto: str | None, limit: int
+) -> list[tuple[str, View, int]]:
+    """As `Conversations.of_user`, with those begun a moment ago, and the newest `seq` that is acked.
+
+    A device asks just when it begins to get pushes: those of what is not stored yet may be over.
+    """
+    views = dict(await deps.conversations.of_user(user_id, after, upto, limit))
+    fresh, tails = await deps.unstored.read(user_id, {c: v.head.seq for c, v in views.items()})
+    begun = {
+        c: View(Head(), Mine())
+        for c in fresh or ()
+        if c not in views and after < c and (upto is None or c <= upto)
+        if user_id in (members_of_private(c) or ())
+    }
+    if begun:
+        views |= begun
+        _, more = await deps.unstored.read(user_id, dict.fromkeys(begun, 0))
+        tails |= more
+    newest = {c: tail[-1][0].seq for c, tail in tails.items() if tail}
+    return [(c, views[c], newest.get(c, 0)) for c in sorted(views)[:limit]]
 
 
 def _is_behind(position: Position | None, view: View) -> bool:
@@ -151,9 +177,10 @@ async def _catch_up(
     """A conversation from a position on. Without one it begins at its start, and then nothing is known that could have
     changed.
     """
-    head, mine = view
     after_seq = position.after_seq if position else 0
-    page = await deps.pages.after(conversation_id, Bounds(after_seq, None, limit), view)
+    (head, mine), page = await deps.pages.after(
+        conversation_id, Bounds(after_seq, None, limit), view
+    )
     newest = mine.upto(head.seq)
     reply = SyncedPage(
         _array(page.messages),

@@ -89,17 +89,18 @@ class Pages:
         if 0 < bounds.seen - max(stored.seq, window.newest) <= KEPT and mine.until_seq is None:
             found = await self._caught_up(user_id, conversation_id, bounds.seen)
             stored, mine = known(found, conversation_id)
-        view = View(stored._replace(seq=max(stored.seq, window.newest)), mine)
+        view = View(stored, mine).at_least(window.newest)
         narrow = mine.narrow(bounds)
         if narrow != bounds and mine.until_seq is None:
             window = await self._cache.read(conversation_id, narrow)
         return view, await self._page(conversation_id, narrow, view, window, stored.seq)
 
-    async def after(self, conversation_id: str, bounds: Bounds, view: View) -> Page:
-        """The page that the bounds mean in a conversation whose view is known. Raises: Unavailable."""
-        bounds = view.mine.narrow(bounds)
+    async def after(self, conversation_id: str, bounds: Bounds, stored: View) -> tuple[View, Page]:
+        """The same for a member whose view in SQL is known. Raises: Unavailable."""
+        bounds = stored.mine.narrow(bounds)
         window = await self._cache.read(conversation_id, bounds)
-        return await self._page(conversation_id, bounds, view, window, view.head.seq)
+        view = stored.at_least(window.newest)
+        return view, await self._page(conversation_id, bounds, view, window, stored.head.seq)
 
     async def _page(
         self, conversation_id: str, bounds: Bounds, view: View, window: Window, stored: int

@@ -54,6 +54,10 @@ class View(NamedTuple):
     head: Head
     mine: Mine
 
+    def at_least(self, seq: int) -> "View":
+        """With a message of which SQL may not know yet."""
+        return self if seq <= self.head.seq else self._replace(head=self.head._replace(seq=seq))
+
 
 class Views(Protocol):
     """Knows what users see of conversations."""

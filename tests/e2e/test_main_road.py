@@ -7,7 +7,7 @@ import pytest
 
 from clients.python.natterjack import Client, MessageReceived
 from clients.python.natterjack.errors import ApiError
-from schemas.messages import GetHistory, History, Message, SendMessage
+from schemas.messages import GetHistory, History, Message, Position, SendMessage, Sync, Synced
 from tests.system import System
 
 
@@ -115,3 +115,15 @@ async def test_an_orderly_stop_ends_every_process_with_status_zero(system: Syste
     async with await system.user("alice") as alice, await system.user("bob") as bob:
         await alice.send(peer=bob.user_id, text="last")
     assert await system.stop() == {"edge": 0, "functions": 0, "timeline-1": 0}
+
+
+async def test_a_device_that_comes_just_after_an_ack_gets_its_message(system: System) -> None:
+    """Its push is over, and the COMMIT is still to come."""
+    async with await system.user("alice") as alice, await system.user("bob") as bob:
+        known: list[Position] = []
+        for seq in range(1, 11):
+            ack = await alice.send(peer=bob.user_id, text=f"message {seq}")
+            (found,) = (await bob.request(Sync(known), Synced)).conversations
+            assert [m.msg_id for m in found.messages] == [ack.msg_id]
+            assert (found.max_seq, found.has_more) == (seq, False)
+            known = [Position(ack.conversation_id, seq, 0)]

@@ -85,6 +85,7 @@ def ctx(engine: AsyncEngine, acked: Acked) -> Context[Any]:
         pages,
         store,
         SqlChanges(engine, store),
+        acked,
         listing.Deps(SqlShelf(engine), acked),
         receipts.Deps(Messages(engine), store, SqlBook(engine)),
     )

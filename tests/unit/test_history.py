@@ -13,6 +13,7 @@ from functions.history.changes import Changes
 from functions.history.handler import Deps, history, sync
 from functions.history.pages import MAX_ANSWER, Messages, Pages, Window
 from functions.history.span import Bounds, span_of
+from functions.history.tail import Cached, Tail
 from functions.history.view import Head, Mine, View
 from schemas.messages import GetHistory, Position, ReadState, Sync
 from shared import patience
@@ -106,8 +107,33 @@ class FakeCache:
         self.rev = rev
 
 
-def context(archive: FakeArchive, cache: FakeCache, user_id: int = 1) -> Context[Deps]:
-    return Context(user_id, Deps(Pages(cache, archive), archive, archive), 0)
+class FakeTails:
+    """What the cache has beyond the archive. `fresh`: conversations begun a moment ago."""
+
+    def __init__(self, cache: FakeCache, fresh: Iterable[str]) -> None:
+        self.cache = cache
+        self.fresh = frozenset(fresh)
+
+    async def read(
+        self,
+        user_id: int,  # noqa: ARG002 - here everybody has the same
+        wanted: Mapping[str, int],
+    ) -> tuple[frozenset[str], dict[str, Tail]]:
+        return self.fresh, {
+            c: [
+                (Cached(s, 2, 1, 0), m)
+                for s, m in sorted(self.cache.held.get(c, {}).items())
+                if s > after
+            ]
+            for c, after in wanted.items()
+        }
+
+
+def context(
+    archive: FakeArchive, cache: FakeCache, user_id: int = 1, fresh: Iterable[str] = ()
+) -> Context[Deps]:
+    deps = Deps(Pages(cache, archive), archive, archive, FakeTails(cache, fresh))
+    return Context(user_id, deps, 0)
 
 
 def decoded(messages: msgspec.Raw) -> list[dict[str, Any]]:
@@ -179,7 +205,7 @@ async def test_bounds_are_exclusive(
 async def test_the_cache_answers_when_it_holds_the_whole_page_and_is_repaired_otherwise() -> None:
     archive, cache = FakeArchive({"p_1_2": 100}), FakeCache()
     pages = Pages(cache, archive)
-    ctx = Context(1, Deps(pages, archive, archive), 0)
+    ctx = Context(1, Deps(pages, archive, archive, FakeTails(cache, ())), 0)
     for hits, misses in ((0, 1), (1, 1)):
         await history(GetHistory("p_1_2"), ctx)
         assert (pages.hits, pages.misses) == (hits, misses)
@@ -488,3 +514,31 @@ async def test_messages_between_cache_and_archive_are_waited_for(
     page = (await history(asked, context(archive, cache))).reply
     assert page is not None
     assert seqs(page.messages) == expected
+
+
+async def test_sync_brings_what_is_acked_and_not_stored_yet() -> None:
+    """Its pushes were over when the device came: nobody would tell it."""
+    archive, cache = FakeArchive({"p_1_2": 60}), FakeCache()
+    cache.held["p_1_2"] = {s: FakeArchive.message("p_1_2", s, 1) for s in range(51, 64)}
+    for begun in ("p_1_4", "p_1_9", "p_2_3"):
+        cache.held[begun] = {1: FakeArchive.message(begun, 1, 1)}
+    ctx = context(archive, cache, fresh=("p_1_4", "p_1_9", "p_2_3"))
+    reply = (await sync(Sync([Position("p_1_2", 60, 0)]), ctx)).reply
+    assert reply is not None
+    assert {c.conversation_id: seqs(c.messages) for c in reply.conversations} == {
+        "p_1_2": [61, 62, 63],
+        "p_1_4": [1],
+        "p_1_9": [1],
+    }
+    assert [(c.max_seq, c.has_more) for c in reply.conversations] == [
+        (63, False), (1, False), (1, False)
+    ]  # fmt: skip
+    found: list[str] = []
+    cursor = None
+    while found == [] or cursor is not None:
+        reply = (await sync(Sync([], cursor, 1), ctx)).reply
+        assert reply is not None
+        assert len(reply.conversations) == 1
+        found += [c.conversation_id for c in reply.conversations]
+        cursor = reply.next
+    assert found == ["p_1_2", "p_1_4", "p_1_9"]
