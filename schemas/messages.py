@@ -189,7 +189,7 @@ class PinMessage(Model):
 class Changed(Model):
     """The change stands: whoever reads the message from now on reads it so.
 
-    What was so already is not changed once more: `rev` is then the number of the change before.
+    What was so already is not changed once more: `rev` is then what the message has.
     """
 
     msg_id: MsgId

@@ -57,7 +57,7 @@ def recall(
     if (not request.moderator and old.sender_id != request.user_id) or old.msg_type == SYSTEM:
         return Refused(request, "forbidden", "not your message", "msg_id")
     if old.status == RECALLED:
-        return _unchanged(conversation, entry, request, post)
+        return _unchanged(entry, request, post)
     if not request.moderator and entry.record.ms - old.timestamp > request.window_ms:
         return Refused(request, "recall_window_passed", "too late to recall this message")
     rev = conversation.max_rev + 1
@@ -96,7 +96,7 @@ def edit(state: State, conversation: Conversation, entry: Entry, request: EditRe
     if old.status == RECALLED:
         return _gone(request)
     if (old.content, old.mentions) == (request.content, request.mentions):
-        return _unchanged(conversation, entry, request, post)
+        return _unchanged(entry, request, post)
     rev = conversation.max_rev + 1
     new = replace(old, content=request.content, mentions=request.mentions, edited_at=ms, rev=rev)
     writes = [
@@ -121,7 +121,7 @@ def react(
         return _gone(request)
     mine = Reactor(request.emoji, request.user_id)
     if (mine in post.reactors) != request.remove:
-        return _unchanged(conversation, entry, request, post)
+        return _unchanged(entry, request, post)
     emojis = {emoji for emoji, _ in post.reactors}
     if request.emoji not in emojis and len(emojis) >= MAX_EMOJIS:
         text = f"a message holds {MAX_EMOJIS} different emojis"
@@ -151,7 +151,7 @@ def pin(state: State, conversation: Conversation, entry: Entry, request: PinRequ
     if old.status == RECALLED or old.msg_type == SYSTEM:
         return _gone(request)
     if old.pinned != request.remove:
-        return _unchanged(conversation, entry, request, post)
+        return _unchanged(entry, request, post)
     new = replace(old, pinned=not request.remove, rev=conversation.max_rev + 1)
     key = (old.conversation_id, entry.post)
     row = None if request.remove else (*key, request.user_id, ms)
@@ -217,10 +217,8 @@ def _mentions(old: Message, new: list[Mention]) -> list[Write]:
     ]
 
 
-def _unchanged(
-    conversation: Conversation, entry: Entry, request: AnyRequest, post: Post
-) -> Unchanged:
-    return Unchanged(request, _ack(post.message, conversation.max_rev, _time(entry, post)))
+def _unchanged(entry: Entry, request: AnyRequest, post: Post) -> Unchanged:
+    return Unchanged(request, _ack(post.message, post.message.rev, _time(entry, post)))
 
 
 def _ack(message: Message, rev: int, ms: int) -> bytes:

@@ -149,6 +149,16 @@ def test_the_window_is_of_the_log_and_only_the_senders() -> None:
     assert changed(log.recall(late, user=2, moderator=True)).status == 1
 
 
+def test_what_is_so_already_is_answered_with_the_rev_of_the_message() -> None:
+    log = Log()
+    first, second = log.send(), log.send()
+    for sent in (first, second):
+        log.react(sent, "x")
+    again = log.react(first, "x")
+    assert type(again) is Unchanged
+    assert json.loads(again.ack)["rev"] == 1
+
+
 def test_nothing_changes_a_tombstone() -> None:
     log = Log()
     sent = log.send()
