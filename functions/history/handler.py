@@ -13,6 +13,7 @@ from functions.history.span import Bounds
 from functions.history.view import Head, Mine, View, check_private
 from schemas.messages import GetHistory, Position, ReadState, Sync
 from schemas.types import Model
+from shared.errors import BadRequest
 from shared.function import Context, Outcome
 from shared.ids import members_of_private
 
@@ -112,6 +113,8 @@ async def sync(cmd: Sync, ctx: Context[Deps]) -> Outcome[SyncedPages]:
     # belong to the next page, else they would be sent from their beginning.
     upto = max(known) if len(known) >= MAX_POSITIONS else None
     after = cmd.cursor or ""
+    if after and not after.startswith(("p_", "g_")):
+        raise BadRequest("no cursor of message.sync", field="cursor")
     found = await _conversations(ctx.deps, ctx.user_id, after, upto, cmd.limit + 1)
     cursor = found[cmd.limit - 1][0] if len(found) > cmd.limit else upto
     new = [

@@ -30,7 +30,11 @@ class Place(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """A conversation as stored. `last`: JSON of the newest message there is for the user, b"" if there is none."""
+    """A conversation. `place`: as it is stored, all 0 if it is not.
+
+    last: JSON of the newest message there is for the user, b"" if there is none. fresh_ms: when the newest was sent if
+    that is not stored yet.
+    """
 
     place: Place
     head: Head
@@ -40,6 +44,12 @@ class Entry(NamedTuple):
     unread: int = 0
     mentions: int = 0
     last: bytes = b""
+    fresh_ms: int = 0
+
+    @property
+    def standing(self) -> tuple[int, int]:
+        """From great to small in a page."""
+        return self.place.pinned, max(self.place.newest_ms, self.fresh_ms)
 
 
 class Shelf(Protocol):
@@ -112,6 +122,7 @@ async def list_conversations(
     if len(stored) > room:
         following = stored[room - 1].place
         page = [e for e in page if not e.place.newest_ms or e in stored[:room]]
+    page.sort(key=lambda entry: entry.standing, reverse=True)
     return Outcome(
         ConversationsPage(
             [_summary(entry) for entry in page],
@@ -203,10 +214,9 @@ async def _with_unstored(
         *(Entry(Place(0, 0, c), Head(), Mine()) for c in begun),
     ]
     _, late = await _grown(deps, user_id, late)
-    entries += [e for e in late if e.place.newest_ms]
+    entries += [e for e in late if e.head.seq]
     entries.sort(key=lambda e: e.place, reverse=True)
-    new = [e for e in late if not e.place.newest_ms and e.head.seq]
-    return sorted(new + entries, key=lambda e: e.place.pinned, reverse=True)
+    return entries
 
 
 async def _grown(
@@ -223,14 +233,15 @@ def _longer(entry: Entry, tail: Tail, user_id: int) -> Entry:
     unread, mentions = entry.unread, entry.mentions
     seen = max(entry.mine.read_seq, entry.mine.low)
     seq, last = entry.head.seq, entry.last
+    ms = entry.fresh_ms
     for message, encoded in tail:
-        seq = message.seq
+        seq, ms = message.seq, message.timestamp
         last = encoded if message.seq > entry.mine.low else last
         if message.seq > seen and _counts(message, user_id):
             unread += 1
             mentions += user_id in message.mentions or "all" in message.mentions
     head = entry.head._replace(seq=seq)
-    return entry._replace(head=head, unread=unread, mentions=mentions, last=last)
+    return entry._replace(head=head, unread=unread, mentions=mentions, last=last, fresh_ms=ms)
 
 
 def _counts(message: Cached, user_id: int) -> bool:

@@ -26,12 +26,13 @@ return out
 
 
 class Cached(msgspec.Struct):
-    """What of a cached message matters for counting it."""
+    """What of a cached message matters for counting it, and for the place of its conversation."""
 
     seq: int
     sender_id: int
     msg_type: int
     status: int
+    timestamp: int
     mentions: list[Mention] = []
 
 

@@ -155,6 +155,18 @@ async def test_what_is_acked_counts_before_it_is_stored(
     assert b'"mine"' in bytes(old.last_message or b"")
 
 
+async def test_what_is_acked_moves_its_conversation_up_before_it_is_stored(
+    archive: Archive, ctx: Context[Any], acked: Acked
+) -> None:
+    for peer in (2, 3, 4):
+        await archive.send(f"p_1_{peer}", peer)
+    await update(UpdateConversation("p_1_3", pinned=True), ctx)
+    acked.messages = [archive.message("p_1_9", 9, "begun"), archive.message("p_1_2", 2, "new")]
+    acked.fresh = frozenset({"p_1_9"})
+    found = [c.conversation_id for c in await listed(ctx)]
+    assert found == ["p_1_3", "p_1_2", "p_1_9", "p_1_4"]
+
+
 async def test_one_that_gets_stored_between_two_looks_counts_what_follows_too(
     archive: Archive, ctx: Context[Any], acked: Acked, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -131,7 +131,7 @@ async def test_redis_away_is_an_empty_cache(
 
 
 def counted(seq: int) -> bytes:
-    return b'{"seq":%d,"sender_id":2,"msg_type":1,"status":0}' % seq
+    return b'{"seq":%d,"sender_id":2,"msg_type":1,"status":0,"timestamp":9}' % seq
 
 
 async def test_what_is_not_stored_yet(client: redis.asyncio.Redis) -> None:

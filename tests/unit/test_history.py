@@ -17,7 +17,7 @@ from functions.history.tail import Cached, Tail
 from functions.history.view import Head, Mine, View
 from schemas.messages import GetHistory, Position, ReadState, Sync
 from shared import patience
-from shared.errors import AppError, Forbidden, NotMember, Unavailable
+from shared.errors import AppError, BadRequest, Forbidden, NotMember, Unavailable
 from shared.function import Context
 from shared.hot import KEPT
 
@@ -121,7 +121,7 @@ class FakeTails:
     ) -> tuple[frozenset[str], dict[str, Tail]]:
         return self.fresh, {
             c: [
-                (Cached(s, 2, 1, 0), m)
+                (Cached(s, 2, 1, 0, s), m)
                 for s, m in sorted(self.cache.held.get(c, {}).items())
                 if s > after
             ]
@@ -514,6 +514,11 @@ async def test_messages_between_cache_and_archive_are_waited_for(
     page = (await history(asked, context(archive, cache))).reply
     assert page is not None
     assert seqs(page.messages) == expected
+
+
+async def test_a_cursor_of_something_else_is_refused() -> None:
+    with pytest.raises(BadRequest):
+        await sync(Sync([], "1.1796000000000.p_1_2"), context(FakeArchive({}), FakeCache()))
 
 
 async def test_sync_brings_what_is_acked_and_not_stored_yet() -> None:
