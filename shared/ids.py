@@ -29,6 +29,11 @@ def snowflake_ms(msg_id: int) -> int:
     return (msg_id >> 22) + EPOCH_MS
 
 
+def snowflake_partition(msg_id: int) -> int:
+    """The partition of the log inside a Snowflake."""
+    return msg_id >> 12 & 1023
+
+
 def month_of(ms: int) -> int:
     """The UTC month of a Unix ms as a number: 202611. Names the table `message_202611`."""
     return _month_of_day(ms // 86_400_000)

@@ -73,7 +73,10 @@ class Timeline:
         self._max_answers = max_answers
         self._publisher = Publisher(bus, self.counters)
         self._outbox = Outbox(writer, self.counters)
-        self._heads = Heads(self._publisher.head)
+        self._heads = Heads(
+            self._publisher.head,
+            lambda progress: patiently(lambda: store.lately(progress), self.counters),
+        )
         self._owned: dict[int, Owned] = {}
         self._reader: LogReader | None = None
         self._stopping = False
@@ -102,10 +105,11 @@ class Timeline:
                 task.cancel()
 
     async def stop(self) -> None:
-        """Finishes the batch, stores everything and leaves the log."""
+        """Finishes the batch, stores everything, leaves the log and sends the heads that are due later."""
         self._stopping = True
         if self._reader is not None:
             await self._reader.close()
+        self._heads.sweep()
         self._left.set()
 
     async def assigned(self, partitions: frozenset[int]) -> Mapping[int, int]:
@@ -258,6 +262,7 @@ class Timeline:
         wanted = frozenset(partitions)
         await patiently(lambda: self._store.ensure_months({month_of(now_ms())}), self.counters)
         progress = await patiently(lambda: self._store.claim(wanted), self.counters)
+        self._heads.claimed(progress)
         self._owned.update({p: Owned(p, progress[p]) for p in wanted})
         return {p: progress[p].next for p in wanted}
 

@@ -5,19 +5,21 @@ reads it in the same snapshot. An owner that another one has overtaken can there
 from state of another point of the log.
 """
 
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
+import math
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import asynccontextmanager
 from functools import wraps
 from typing import Any, ParamSpec, Protocol, TypeVar
 
 import msgspec
-from sqlalchemy import and_, or_, select
+from sqlalchemy import and_, func, or_, select
 from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from functions.timeline import tracing
 from functions.timeline.clashes import ClashError, explain
+from functions.timeline.heads import Newest
 from functions.timeline.pending import Pending
 from functions.timeline.state import (
     Answer,
@@ -32,6 +34,7 @@ from functions.timeline.state import (
 from shared import months, tables
 from shared.adapters import bulk
 from shared.adapters.sql import to_the_end
+from shared.ids import month_of, snowflake, snowflake_ms, snowflake_partition
 from shared.lookup import Months, by_ids, message_of
 from shared.patience import AwayError
 
@@ -70,6 +73,12 @@ class Store(Protocol):
 
     async def claim(self, partitions: Iterable[int]) -> dict[int, Progress]:
         """How far each partition is stored; makes the row of one that was never read."""
+
+    async def lately(self, progress: Mapping[int, Progress]) -> Sequence[Newest]:
+        """How far the conversations are whose last message is among the last ones of their partition.
+
+        Those are what is less than LATELY_MS older than its newest.
+        """
 
     async def load(
         self, expected: Mapping[int, AbstractSet[Progress]], ids: list[str], keys: list[bytes]
@@ -110,6 +119,10 @@ def _sql(method: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[A
 
 _SPOKEN = ("changed_ms", "max_seq")
 """The list of conversations goes by their newest message: no change or read may move one up."""
+LATELY_MS = 10_000
+"""Far longer than from a message to its head."""
+APART_MS = 60_000
+"""Partitions that stand so far behind the others have had their heads."""
 UNKNOWN = "~"
 """As `max_uuid`: above all of them."""
 _PARTITION, _NEXT = "`partition`", "`next`"
@@ -206,6 +219,32 @@ class SqlStore:
                 connection, tables.log_progress, rows, self._rows.unless_there("next")
             )
             return await _progress(connection, wanted)
+
+    @_sql
+    async def lately(self, progress: Mapping[int, Progress]) -> Sequence[Newest]:
+        """See `Store.lately`. Ids of messages begin with their time, so this reads the end of a primary key."""
+        since = {p: moved.last_ms - LATELY_MS for p, moved in progress.items()}
+        newest = max(since.values())
+        first = min(ms for ms in since.values() if ms >= newest - APART_MS)
+        ends = [snowflake(ms, 0, 0) for ms in (first, newest)]
+        found: list[Newest] = []
+        async with self._engine.connect() as connection:
+            there = await self._tables.of(connection, ends)
+            for month in sorted({month_of(snowflake_ms(i)) for i in there}):
+                table, c = tables.message_table(month), tables.conversation.c
+                columns = (c.conversation_id, c.max_seq, c.max_rev, c.members_version)
+                query = (
+                    select(*columns, func.max(table.c.id))
+                    .join_from(
+                        table, tables.conversation, table.c.conversation_id == c.conversation_id
+                    )
+                    .where(table.c.id >= ends[0])
+                    .group_by(*columns)
+                )
+                for *one, last in await connection.execute(query):
+                    if snowflake_ms(last) >= since.get(snowflake_partition(last), math.inf):
+                        found.append(Newest(*one))
+        return found
 
     @_sql
     async def load(

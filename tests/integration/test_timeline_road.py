@@ -187,6 +187,36 @@ async def test_a_message_is_numbered_delivered_cached_stored_and_acked(road: Roa
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("crashes", [True, False])
+async def test_heads_survive_their_owner_or_are_sent_by_him(
+    road: Road, monkeypatch: pytest.MonkeyPatch, *, crashes: bool
+) -> None:
+    """Whoever missed the push, and has been told by no head yet, would wait for the next message."""
+    heads: list[dict[str, Any]] = []
+
+    def note(_subject: str, _reply: str, payload: bytes, _headers: bytes) -> None:
+        frame = json.loads(payload)
+        if frame["type"] == "head":
+            heads.append(frame["data"])
+
+    monkeypatch.setattr("functions.timeline.heads.QUIET_S", 1000)
+    committed = asyncio.Event()
+
+    def at(point: str) -> None:
+        if point == "committed":
+            committed.set()
+
+    async with road.timeline(at, crashes=crashes):
+        ack = await acked(road, message(1, 2, "a"))
+        await committed.wait()
+        road.bus.listen(f"{subjects.USER_PREFIX}2", note)
+    if not crashes:
+        await until(lambda: heads)
+    async with road.timeline():
+        await until(lambda: heads)
+    assert heads[0] == {"conversation_id": "p_1_2", "seq": ack.seq, "rev": 0}
+
+
 async def test_a_repeat_gets_the_first_answer_and_another_content_is_a_conflict(road: Road) -> None:
     async with road.timeline():
         first = await acked(road, message(1, 2, "a"))

@@ -15,6 +15,7 @@ from shared.adapters.sql import open_engine
 from shared.ids import month_of, now_ms
 from shared.log import DEAD
 from shared.months import next_month
+from tests.archive import Archive
 from tests.chaos.test_mutations import CONVERSATION, Road
 
 DAY_MS = 86_400_000
@@ -77,6 +78,29 @@ async def test_what_an_older_release_has_stored_is_looked_up(engine: AsyncEngine
         await connection.execute(tables.conversation.update().values(max_seq=8))
     loaded = await store.load(expected, [CONVERSATION], [])
     assert loaded.conversations[CONVERSATION].max_uuid == UNKNOWN > newest["max_uuid"]
+
+
+async def test_what_was_stored_lately_is_found_by_partition(engine: AsyncEngine) -> None:
+    store, archive = SqlStore(engine), Archive(engine)  # which writes to partition 0
+    assert await store.lately({0: Progress(), 1: Progress()}) == []
+    first = await archive.send("p_1_2", 1)
+    archive.skip(8_000)
+    await archive.send("p_1_3", 1)
+    await archive.send("p_1_3", 1)
+    second = await archive.change("p_1_3", 1, content="edited")
+    archive.skip(20_000)
+    last = await archive.send("g_4", 1)
+
+    async def lately(**ends: int) -> list[tuple[str, int, int]]:
+        progress = {int(p[1:]): Progress(1, ms) for p, ms in ends.items()}
+        return sorted(newest[:3] for newest in await store.lately(progress))
+
+    early = [("p_1_2", 1, 0), ("p_1_3", 2, second)]
+    assert await lately(p0=last.timestamp) == [("g_4", 1, 0)]
+    assert await lately(p0=first.timestamp + 9_000) == [("g_4", 1, 0), *early]
+    assert await lately(p0=first.timestamp, p1=last.timestamp) == [("g_4", 1, 0), *early]
+    assert await lately(p1=last.timestamp) == []
+    assert await lately(p0=first.timestamp - DAY_MS, p1=last.timestamp) == [("g_4", 1, 0)]
 
 
 async def test_a_conversation_goes_on_in_the_next_month(engine: AsyncEngine) -> None:

@@ -16,6 +16,7 @@ import pytest
 
 from functions.timeline import core, owned, shell
 from functions.timeline.core import prepare
+from functions.timeline.heads import Newest
 from functions.timeline.hot import Hot
 from functions.timeline.outbox import Outbox
 from functions.timeline.pending import Answered, Pending
@@ -77,6 +78,11 @@ class MemoryStore:
     async def claim(self, partitions: Iterable[int]) -> dict[int, Progress]:
         await self._wait()
         return {p: self.progress.setdefault(p, Progress()) for p in partitions}
+
+    async def lately(self, progress: Mapping[int, Progress]) -> Sequence[Newest]:
+        del progress
+        await self._wait()
+        return [Newest(c, h.max_seq, h.max_rev, h.members_version) for c, h in self.heads.items()]
 
     async def load(
         self, expected: Mapping[int, AbstractSet[Progress]], ids: list[str], keys: list[bytes]
