@@ -4,6 +4,7 @@
 log-in, the envelope, what a frame means, how many commands may be in flight.
 """
 
+import json
 from collections.abc import Callable, Iterator
 from random import getrandbits
 from typing import Annotated
@@ -28,6 +29,10 @@ RETRY_AFTER_MS = 200
 RequestId = (
     Annotated[int, Meta(ge=-MAX_NUMBER, le=MAX_NUMBER)] | Annotated[str, Meta(max_length=64)] | None
 )
+
+
+ALMOST_JSON = "half of a surrogate pair, NaN, or nested too deeply"
+"""What JavaScript and Python write as JSON and nobody else reads."""
 
 
 class Envelope(Model):
@@ -157,10 +162,12 @@ class Session:
         try:
             envelope = _decode(payload)
         except msgspec.ValidationError as error:
-            yield self._error(BadRequest(str(error)), NULL)
+            yield self._error(BadRequest(str(error)), _id_of(payload))
             return
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            yield self._error(BadRequest(f"not valid JSON: {str(error)[:200]}"), NULL)
+            request_id = _id_of(payload)
+            reason = str(error)[:200] if request_id == NULL else ALMOST_JSON
+            yield self._error(BadRequest(f"not valid JSON: {reason}"), request_id)
             return
         request_id = NULL if envelope.id is None else _encode(envelope.id)
         if self.claims is None:
@@ -203,3 +210,12 @@ class Session:
     def _error(self, error: AppError, request_id: bytes) -> Write:
         body = error.body(f"{getrandbits(128):032x}")
         return Write(text_frame(error_message(request_id, body)))
+
+
+def _id_of(payload: bytes) -> bytes:
+    """The id in a frame that is not understood: without it the client would take the error for silence, and repeat."""
+    try:
+        found = json.loads(payload)  # which takes half of a cut emoji, as JavaScript writes it
+        return _encode(msgspec.convert(found.get("id"), RequestId))
+    except (AttributeError, ValueError, RecursionError):
+        return NULL

@@ -116,7 +116,7 @@ def test_every_edge_error_is_an_error_body() -> None:
     "text",
     [
         "", "{", "nonsense", "[]", "1", "null", '"ping"', "{}", '{"type":5}', '{"type":null}',
-        '{"id":1}', '{"type":"ping","id":[]}', '{"type":"ping","id":{}}', '{"type":"ping","id":1.5}',
+        '{"id":null}', '{"type":"ping","id":[]}', '{"type":"ping","id":{}}', '{"type":"ping","id":1.5}',
         '{"type":"ping","id":true}', '{"type":"ping","id":9007199254740993}', '{"type":"ping","id":1e999}',
         '{"type":"ping","id":' + "9" * 5000 + "}", '{"type":"ping","id":"' + "x" * 65 + '"}',
         '{"type":"ping","data":{"a":' + "[" * 30_000 + "}}", '{"type":"ping","data":' + '{"a":' * 10_000 + "}",
@@ -129,6 +129,19 @@ def test_broken_envelopes_are_refused_and_harm_nothing(text: str) -> None:
     error = one_error(say(s, text))
     assert (error["code"], error["id"]) == ("bad_request", None)
     assert told(say(s, '{"type":"ping","id":1}')[0]) == {"type": "ack", "id": 1, "data": {}}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"id":7}', '{"id":7,"type":5}', '{"id":7,"type":null,"data":{}}',
+        '{"type":"message","id":7,"data":{"content":"\\ud83d"}}',
+        '{"type":"ping","id":7,"data":NaN}', '{"data":' + "[" * 600 + "]" * 600 + ',"id":7}',
+    ],
+)  # fmt: skip
+def test_what_is_not_understood_keeps_its_id(text: str) -> None:
+    error = one_error(say(session(), text))
+    assert (error["code"], error["id"]) == ("bad_request", 7)
 
 
 @pytest.mark.parametrize(
