@@ -196,7 +196,7 @@ class Changed(Model):
     conversation_id: ConversationId
     seq: Seq
     rev: Rev
-    timestamp: Annotated[Milliseconds, Meta(description="Of the change.")]
+    timestamp: Annotated[Milliseconds, Meta(description="Of the change; of a repeat, its own.")]
 
 
 class ReadMessages(Model):

@@ -1,6 +1,7 @@
 """Finds messages by `msg_id`, whose Snowflake says in which monthly table they are; one query for all that wait."""
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import msgspec
 from sqlalchemy import Connection, Select, func, inspect, select
@@ -10,7 +11,7 @@ from schemas.messages import Message, Origin, Reaction
 from shared import tables
 from shared.adapters.sql import reading
 from shared.coalesce import Coalescer
-from shared.ids import MAX_ID, month_of, now_ms, snowflake_ms
+from shared.ids import MAX_ID, members_of_private, month_of, now_ms, snowflake_ms
 from shared.patience import until_stored
 
 RECENT_MS = 60_000
@@ -90,6 +91,34 @@ class Messages:
         if abs(now_ms() - snowflake_ms(number)) < RECENT_MS:
             return await until_stored(lambda: self._rows.ask(number))
         return await self._rows.ask(number)
+
+    async def sees(self, user_id: int, row: MessageRow) -> bool:
+        """Whether a message is there for a user: he is, or was then, a member, and has not cleared it.
+
+        Raises: Unavailable.
+        """
+        pair = members_of_private(row.conversation_id)
+        if pair is not None and user_id not in pair:
+            return False
+        c = tables.user_conversation.c
+        query = select(c.from_seq, c.until_seq, c.cleared_seq).where(
+            c.user_id == user_id, c.conversation_id == row.conversation_id
+        )
+        with reading():
+            async with self._engine.connect() as connection:
+                mine: Any = (await connection.execute(query)).first()
+                if (
+                    mine is not None
+                    and mine.until_seq is not None
+                    and row.edited_ms is not None
+                    and await time_of(connection, row.conversation_id, mine.until_seq)
+                    <= row.edited_ms
+                ):
+                    return False  # what it says now is not for one who had left before
+        if mine is None:
+            return False
+        upto = row.seq if mine.until_seq is None else mine.until_seq
+        return bool(max(mine.from_seq, mine.cleared_seq) < row.seq <= upto)
 
     async def _read(self, ids: list[int]) -> Sequence[MessageRow | None]:
         with reading():

@@ -34,6 +34,9 @@ class Finder(Protocol):
     async def find(self, msg_id: str) -> MessageRow | None:
         """The message, recalled or not; None if there is none. Raises: Unavailable."""
 
+    async def sees(self, user_id: int, row: MessageRow) -> bool:
+        """Whether it is there for a user. Raises: Unavailable."""
+
 
 class Rights(Protocol):
     """Says whether a user may write to another one; see `shared.gate.Gate`."""
@@ -84,6 +87,8 @@ async def edit(cmd: EditMessage, ctx: Context[Deps]) -> Outcome[Changed]:
     await _may_write(row, ctx)
     # Of a recalled one no file is known any more; the timeline refuses it.
     if row.status != RECALLED:
+        if row.forward is not None:
+            raise Forbidden("a forward says what its origin said", field="msg_id")
         check_content(row.msg_type, cmd.content, row.file_id)
     request = EditRequested(
         **ctx.asked(row.conversation_id),
@@ -98,6 +103,7 @@ async def react(cmd: ReactToMessage, ctx: Context[Deps]) -> Outcome[Changed]:
     """Adds or removes one's own reaction."""
     row, _ = await _seen(cmd.msg_id, ctx)
     await _may_write(row, ctx)
+    await _check_shown(row, ctx)
     request = ReactRequested(
         **ctx.asked(row.conversation_id),
         msg_id=cmd.msg_id,
@@ -113,6 +119,7 @@ async def pin(cmd: PinMessage, ctx: Context[Deps]) -> Outcome[Changed]:
     await _may_write(row, ctx)
     if role is not None and not allowed("pin", role):
         raise Forbidden("only the owner and admins of a group pin messages")
+    await _check_shown(row, ctx)
     request = PinRequested(
         **ctx.asked(row.conversation_id),
         msg_id=cmd.msg_id,
@@ -122,12 +129,12 @@ async def pin(cmd: PinMessage, ctx: Context[Deps]) -> Outcome[Changed]:
 
 
 async def _seen(msg_id: str, ctx: Context[Deps]) -> tuple[MessageRow, Role | None]:
-    """The message, if it is there for the asker, and what he is if it stands in a group.
+    """A message of the asker's conversations, and what he is if it stands in a group.
 
     Raises: NotFound, which does not tell others that it exists.
     """
     row = await ctx.deps.messages.find(msg_id)
-    missing = NotFound(f"no message {msg_id}", field="msg_id")
+    missing = _missing(msg_id)
     if row is None:
         raise missing
     group_id = group_of(row.conversation_id)
@@ -139,6 +146,16 @@ async def _seen(msg_id: str, ctx: Context[Deps]) -> tuple[MessageRow, Role | Non
     if ctx.user_id not in (members_of_private(row.conversation_id) or ()):
         raise missing
     return row, None
+
+
+async def _check_shown(row: MessageRow, ctx: Context[Deps]) -> None:
+    """Refuses what the asker has cleared or what is older than his membership. Raises: NotFound."""
+    if not await ctx.deps.messages.sees(ctx.user_id, row):
+        raise _missing(row.msg_id)
+
+
+def _missing(msg_id: str) -> NotFound:
+    return NotFound(f"no message {msg_id}", field="msg_id")
 
 
 async def _may_write(row: MessageRow, ctx: Context[Deps]) -> None:

@@ -45,8 +45,8 @@ class Admission(Protocol):
 class Sources(Protocol):
     """Knows the messages that a new one may refer to."""
 
-    async def check_quoted(self, msg_id: str, conversation_id: str) -> None:
-        """Raises: NotFound unless it is a message of this conversation; Unavailable."""
+    async def quoted(self, msg_id: str, conversation_id: str) -> str:
+        """The `msg_id` as everybody writes it. Raises: NotFound unless it is one of this conversation; Unavailable."""
 
     async def forwarded(self, msg_id: str, user_id: int) -> Body:
         """What a message says that this user forwards.
@@ -70,8 +70,9 @@ async def send(cmd: SendMessage, ctx: Context[Deps]) -> Outcome[MessageAck]:
         await ctx.deps.gate.private(ctx.user_id, receiver)
     elif group_id is not None:
         await ctx.deps.gate.group(ctx.user_id, group_id)
-    if cmd.reply_to is not None:
-        await ctx.deps.sources.check_quoted(cmd.reply_to, conversation_id)
+    reply_to = cmd.reply_to
+    if reply_to is not None:
+        reply_to = await ctx.deps.sources.quoted(reply_to, conversation_id)
     if body is None:
         assert cmd.forward_of is not None
         try:
@@ -91,7 +92,7 @@ async def send(cmd: SendMessage, ctx: Context[Deps]) -> Outcome[MessageAck]:
         content=body.content,
         receiver_id=receiver,
         group_id=group_id,
-        reply_to=cmd.reply_to,
+        reply_to=reply_to,
         mentions=cmd.mentions,
         file_id=body.file_id,
         extra=body.extra,

@@ -94,7 +94,7 @@ def edit(state: State, conversation: Conversation, entry: Entry, request: EditRe
     if old.sender_id != request.user_id or old.msg_type == SYSTEM:
         return Refused(request, "forbidden", "not your message", "msg_id")
     if old.status == RECALLED:
-        return _gone(request)
+        return _fixed(request, old)
     if (old.content, old.mentions) == (request.content, request.mentions):
         return _unchanged(entry, request, post)
     rev = conversation.max_rev + 1
@@ -118,7 +118,7 @@ def react(
         return _unknown(request)
     old, ms = post.message, _time(entry, post)
     if old.status == RECALLED or old.msg_type == SYSTEM:
-        return _gone(request)
+        return _fixed(request, old)
     mine = Reactor(request.emoji, request.user_id)
     if (mine in post.reactors) != request.remove:
         return _unchanged(entry, request, post)
@@ -149,7 +149,7 @@ def pin(state: State, conversation: Conversation, entry: Entry, request: PinRequ
         return _unknown(request)
     old, ms = post.message, _time(entry, post)
     if old.status == RECALLED or old.msg_type == SYSTEM:
-        return _gone(request)
+        return _fixed(request, old)
     if old.pinned != request.remove:
         return _unchanged(entry, request, post)
     new = replace(old, pinned=not request.remove, rev=conversation.max_rev + 1)
@@ -194,8 +194,10 @@ def _unknown(request: AnyRequest) -> Refused:
     return Refused(request, "not_found", "no such message in this conversation", "msg_id")
 
 
-def _gone(request: AnyRequest) -> Refused:
-    return Refused(request, "conflict", "this message was recalled", "msg_id")
+def _fixed(request: AnyRequest, message: Message) -> Refused:
+    system = message.msg_type == SYSTEM
+    text = "the server's own messages do not change" if system else "this message was recalled"
+    return Refused(request, "conflict", text, "msg_id")
 
 
 def _about(request: Any, new: Message) -> dict[str, Any]:

@@ -109,6 +109,9 @@ async def test_images_quotes_and_forwards(system: System) -> None:
             assert message.forward is not None
             assert message.forward.msg_id == ack.msg_id, "the first origin"
             assert message.forward.sender_id == alice.user_id
+        with pytest.raises(ApiError) as caught:
+            await carol.edit(again.msg_id, "he never said so")
+        assert caught.value.code == "forbidden"
         quoted = [m async for m in alice.messages(ack.conversation_id)]
         assert [m.reply_to for m in quoted] == [None, ack.msg_id]
         assert quoted[0].file_id == "f1"

@@ -111,3 +111,22 @@ async def test_what_one_has_left_does_not_count(system: System) -> None:
         assert last.seq == 3
         cleared = await bob.request(ClearConversation(name), ConversationState)
         assert cleared.cleared_seq == 3
+
+
+async def test_what_is_hidden_from_a_new_member_is_not_there_for_him(system: System) -> None:
+    names = ("alice", "bob")
+    alice, bob = [await system.user(name) for name in names]
+    async with alice, bob:
+        gid = (await alice.groups.create("g", [])).group_id
+        old = await alice.send(group=gid, text="before him")
+        await bob.groups.join(gid)
+        new = await alice.send(group=gid, text="with him")
+        await bob.react(new.msg_id, "👍")
+        for change in (bob.react(old.msg_id, "👍"), bob.react(old.msg_id, "👍", remove=True)):
+            with pytest.raises(ApiError) as caught:
+                await change
+            assert caught.value.code == "not_found"
+        await bob.request(ClearConversation(f"g_{gid}"), ConversationState)
+        with pytest.raises(ApiError) as caught:
+            await bob.react(new.msg_id, "🎉")
+        assert caught.value.code == "not_found"

@@ -208,7 +208,7 @@ async def test_a_command_through_the_host_and_send() -> None:
             return
 
     class NoSources:
-        async def check_quoted(self, _msg_id: str, _conversation_id: str) -> None:
+        async def quoted(self, _msg_id: str, _conversation_id: str) -> str:
             raise AssertionError("a plain message quotes nothing")
 
         async def forwarded(self, _msg_id: str, _user_id: int) -> Body:

@@ -34,9 +34,10 @@ ORIGIN = Origin("77", "p_1_7", 1, 5)
 class Library:
     """Message 77 of p_1_7 may be forwarded by 7; 78 stands in p_3_7."""
 
-    async def check_quoted(self, msg_id: str, conversation_id: str) -> None:
-        if (msg_id, conversation_id) != ("78", "p_3_7"):
+    async def quoted(self, msg_id: str, conversation_id: str) -> str:
+        if (int(msg_id), conversation_id) != (78, "p_3_7"):
             raise NotFound("no such message", field="reply_to")
+        return "78"
 
     async def forwarded(self, msg_id: str, user_id: int) -> Body:
         if (msg_id, user_id) != ("77", 7):
