@@ -12,7 +12,7 @@ from pathlib import Path
 
 from laptop.process import LaptopError, Process, describe
 
-START_S = 30.0
+START_S = 60.0
 
 
 def find_binary(name: str, package: str) -> str:

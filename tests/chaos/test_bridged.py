@@ -102,7 +102,7 @@ async def test_none_is_lost_and_none_answered_twice(tmp_path: Path) -> None:
             assert len(world.asker.answers) == world.asker.asked
             assert set(world.asker.answers.values()) == {1}
             # Each message is there, once, under the number that its ack says.
-            rows = await world.system.rows(private_conversation(*users))
+            rows = await world.system.stored(private_conversation(*users), len(acks))
             assert [row["seq"] for row in rows] == list(range(1, len(acks) + 1))
             assert {row["client_msg_id"]: row["seq"] for row in rows} == {
                 name: reply.data["seq"] for name, reply in acks.items()

@@ -81,9 +81,10 @@ async def test_what_may_not_be(both_stacks: Start) -> None:
             with pytest.raises(ApiError) as caught:
                 await refused
             assert caught.value.code == code
-        await a.recall(ack.msg_id)
+        fresh = await a.send(peer=b.user_id, text="not for long")
+        await a.recall(fresh.msg_id)
         with pytest.raises(ApiError) as caught:
-            await a.edit(ack.msg_id, "back again")
+            await a.edit(fresh.msg_id, "back again")
         assert caught.value.code == "conflict"
         assert await late(a, old) == "recall_window_passed"
 

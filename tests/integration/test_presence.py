@@ -83,6 +83,13 @@ async def test_three_devices(service: Service, pair: tuple[int, int]) -> None:
     assert (profile["online"], profile["last_seen"]) == (False, found["last_seen"])
 
 
+@pytest.fixture
+def no_sweeper(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The test sweeps itself, and counts how often."""
+    monkeypatch.setattr("functions.presence.sweeper.EVERY_S", 3600)
+
+
+@pytest.mark.usefixtures("no_sweeper")
 async def test_an_edge_that_was_killed(service: Service, pair: tuple[int, int]) -> None:
     """Nothing but its silence tells."""
     a, b = pair

@@ -66,12 +66,13 @@ async def test_who_opens_a_new_file_that_another_just_writes_waits(
 
     async def pause(seconds: float) -> None:
         pauses.append(seconds)
-        other.execute("COMMIT")
+        if other.in_transaction:
+            other.execute("COMMIT")
 
     monkeypatch.setattr("shared.adapters.sql.asyncio.sleep", pause)
     engine = open_engine(f"sqlite+aiosqlite:///{path}")
     async with engine.connect() as connection:
         assert (await connection.execute(text("PRAGMA journal_mode"))).scalar() == "wal"
-    assert len(pauses) == 1
+    assert pauses
     await engine.dispose()
     other.close()

@@ -310,10 +310,10 @@ async def test_a_silent_server_is_left(server: FakeServer, opened: Open) -> None
 
 
 async def test_pings_keep_the_connection(server: FakeServer, opened: Open) -> None:
-    server.heartbeat_s = 1
+    server.heartbeat_s = 2
     alice = await opened()
     (socket,) = server.sockets
-    for _ in range(7):  # longer than the two seconds after which silence would end it
+    for _ in range(11):  # longer than the four seconds after which silence would end it
         await socket.ping()
         await asyncio.sleep(0.4)
     assert set(server.sockets) == {socket}
