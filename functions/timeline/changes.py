@@ -106,7 +106,9 @@ def edit(state: State, conversation: Conversation, entry: Entry, request: EditRe
     event = events.Edited(
         **_about(request, new), content=new.content, mentions=new.mentions, edited_at=ms
     )
-    return _change(state, conversation, entry, new, post.reactors, "edited", ms, writes, event)
+    # Who may not see it would read it here. After the head that follows the COMMIT each fetches what is there for him.
+    push = None if old.seq <= conversation.border else event
+    return _change(state, conversation, entry, new, post.reactors, "edited", ms, writes, push)
 
 
 def react(
@@ -236,7 +238,7 @@ def _change(
     kind: str,
     ms: int,
     writes: list[Write],
-    event: events.Change,
+    event: events.Change | None,
 ) -> Changed:
     """The effect. Changes the state only after everything that may fail."""
     assert entry.request is not None
@@ -258,7 +260,7 @@ def _change(
         row=row_of(new, entry.post),
         writes=(write, *writes),
         message=_encode(new),
-        frame=frame(event, event.type),
+        frame=b"" if event is None else frame(event, event.type),
         ack=_ack(new, new.rev, ms),
     )
     offset = entry.record.offset

@@ -94,6 +94,8 @@ class Publisher:
             self._counters.accepted += 1
         elif type(effect) is Changed:
             self._counters.changed += 1
+            if not effect.frame:
+                return
             # To the asking connection too: so a device has a change when all others have it, whoever made it.
             headers = _headers("", None if effect.members else effect.head.members_version)
             for subject in _audience(effect.request.conversation_id, effect.members):

@@ -85,6 +85,8 @@ def system(
     )
     version = max(conversation.members_version, request.members_version)
     effect = _accept(state, conversation, entry, request, progress, message, ack, version)
+    if request.joined and not request.sees_all:
+        conversation.border = seq - 1
     for user_id in request.joined:
         position = Position(seq - 1, conversation.max_rev, seq - 1, entry.record.offset)
         state.positions[user_id, request.conversation_id] = position

@@ -35,7 +35,8 @@ class Conversation(msgspec.Struct, gc=False):
 
     month: of its newest message, 0 if it has none. message_rev: `rev` of the newest change of a message, while max_rev
     counts reads too. members_version: of a group's members, as of its newest system message. max_uuid: no message of it
-    has a UUIDv7 above this as its client_msg_id (ADR 19). offset: as in Answer.
+    has a UUIDv7 above this as its client_msg_id (ADR 19). border: up to this message there is something that a member
+    does not see, since it is older than his membership. offset: as in Answer.
     """
 
     max_seq: int = 0
@@ -44,6 +45,7 @@ class Conversation(msgspec.Struct, gc=False):
     message_rev: int = 0
     members_version: int = 0
     max_uuid: str = ""
+    border: int = 0
     offset: int = -1
 
     def row(
@@ -183,8 +185,9 @@ class Changed(msgspec.Struct, frozen=True):
     """A message is different now.
 
     rev, before: `rev` of this change and of the newest one of a message before it. kind: what facts call it.
-    message: its JSON as it is now. head, row: as in Accepted. frame: the push. Its ack goes out after the COMMIT: a
-    crash must not take an acked change back until the log is read again, and who reads SQL sees it.
+    message: its JSON as it is now. head, row: as in Accepted. frame: the push, b"" if not all members may have it. Its
+    ack goes out after the COMMIT: a crash must not take an acked change back until the log is read again, and who reads
+    SQL sees it.
     """
 
     request: AnyRequest

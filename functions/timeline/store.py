@@ -159,7 +159,9 @@ _CONVERSATIONS = (
     " UNION ALL SELECT JSON_ARRAY('conversation', conversation_id, max_seq, max_rev,"  # noqa: S608
     " COALESCE((SELECT MAX(month) FROM conversation_month m"
     " WHERE m.conversation_id = c.conversation_id), 0), message_rev, members_version,"
-    f" CASE WHEN max_uuid_seq = max_seq THEN max_uuid ELSE '{UNKNOWN}' END)"
+    f" CASE WHEN max_uuid_seq = max_seq THEN max_uuid ELSE '{UNKNOWN}' END,"
+    " CASE WHEN SUBSTR(conversation_id, 1, 2) = 'g_' THEN COALESCE((SELECT MAX(from_seq) FROM user_conversation u"
+    " WHERE u.conversation_id = c.conversation_id AND until_seq IS NULL), 0) ELSE 0 END)"
     " FROM conversation c WHERE conversation_id IN ("
 )
 _ANSWERS = (
@@ -180,6 +182,7 @@ class _ConversationFound(msgspec.Struct, tag="conversation", array_like=True):
     message_rev: int
     members_version: int
     max_uuid: str
+    border: int
 
 
 class _AnswerFound(msgspec.Struct, tag="answer", array_like=True):
@@ -275,6 +278,7 @@ class SqlStore:
                     found.message_rev,
                     found.members_version,
                     found.max_uuid,
+                    found.border,
                 )
             elif type(found) is _ProgressFound:
                 stored = {p: Progress(*row) for p, *row in found.partitions or ()}

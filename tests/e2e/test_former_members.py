@@ -32,6 +32,7 @@ from schemas.messages import (
     Synced,
 )
 from schemas.search import FoundMessages, SearchMessages
+from tests.edge import connect
 from tests.system import System
 
 
@@ -130,3 +131,21 @@ async def test_what_is_hidden_from_a_new_member_is_not_there_for_him(system: Sys
         with pytest.raises(ApiError) as caught:
             await bob.react(new.msg_id, "🎉")
         assert caught.value.code == "not_found"
+
+
+async def test_an_edit_does_not_show_a_new_member_what_is_hidden_from_him(system: System) -> None:
+    names = ("alice", "bob", "carol")
+    alice, bob, carol = [await system.user(name) for name in names]
+    async with alice, bob, carol:
+        gid = (await alice.groups.create("g", [bob.user_id])).group_id
+        old = await alice.send(group=gid, text="between us")
+        await carol.groups.join(gid)
+        async with connect(system.url, await carol._keeper.access_token()) as raw:
+            await alice.edit(old.msg_id, "still between us")
+            await alice.edit((await alice.send(group=gid, text="to all")).msg_id, "for all")
+            frames = [await raw.next()]
+            while frames[-1]["type"] != "edit":
+                frames.append(await raw.next())
+        assert "message" in [frame["type"] for frame in frames], "the first edit was pushed"
+        assert "between us" not in repr(frames)
+        assert await text_of(bob, f"g_{gid}", old.seq) == ("still between us", True)

@@ -1,5 +1,6 @@
 """Groups in the timeline: one publish for all members, borders, and answers that come after the COMMIT."""
 
+import json
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
@@ -25,7 +26,7 @@ from functions.timeline.state import (
 from functions.timeline.store import SqlStore
 from migrations.schema import upgrade
 from schemas.messages import Message
-from schemas.records import AnyRequest, ReadRequested, SendRequested, SystemRequested
+from schemas.records import AnyRequest, EditRequested, ReadRequested, SendRequested, SystemRequested
 from shared import tables
 from shared.adapters.memory import MemoryBus
 from shared.adapters.sql import open_engine
@@ -139,6 +140,33 @@ async def test_only_groups_have_such_changes(road: Road) -> None:
     assert type(effect) is Dead
 
 
+async def test_an_edit_of_what_a_member_must_not_see_is_not_pushed(road: Road) -> None:
+    """All members' devices hear of it by the head, and fetch what is there for them."""
+
+    async def edited(post: Effect) -> list[str]:
+        assert type(post) is Accepted
+        await road.run(
+            EditRequested(
+                conversation_id=GROUP,
+                user_id=1,
+                at=0,
+                reply=INBOX,
+                msg_id=post.row[1],
+                content=f"y{road._offset}",
+            )
+        )
+        return [json.loads(p)["type"] for s, p, _ in road.published if s == "im.v1.group.5"]
+
+    _, old = await road.run(changed("a", 1, joined=[1, 2]), sent(1, "m1"))
+    assert await edited(old) == ["edit"]
+    await road.run(changed("b", 2, joined=[3], sees_all=True))
+    assert await edited(old) == ["edit"]
+    await road.run(changed("c", 3, joined=[4]))
+    assert await edited(old) == []
+    (new,) = await road.run(sent(1, "m2"))
+    assert await edited(new) == ["edit"]
+
+
 async def test_who_joins_may_read_at_once_and_who_left_no_more(road: Road) -> None:
     _, _, moved, _, refused = await road.run(
         changed("a", 1, joined=[1, 2]),
@@ -203,6 +231,7 @@ async def test_borders_are_stored(road: Road, engine: AsyncEngine) -> None:
     assert (found[2], found[3]) == ((9, 9, None, 1), (4, 4, 10, 0))
     loaded = await store.load({3: {road.state.progress}}, [GROUP], [])
     assert loaded.conversations[GROUP].members_version == 7
+    assert loaded.conversations[GROUP].border == road.state.conversations[GROUP].border == 9
     assert loaded.conversations[GROUP].max_seq == 10
 
 
