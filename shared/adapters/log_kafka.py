@@ -165,7 +165,7 @@ class KafkaLogWriter:
                 found = await producer.partitions(topic)
             if found != self._partitions:
                 raise LogError(f"{topic} has {found} partitions, not {self._partitions}")
-            batches = [self._pack(producer, lane) for lane in lanes]
+            batches = {lane: self._pack(producer, lane) for lane in lanes}
         except Exception as error:  # noqa: BLE001 - whatever it is, nobody may wait for ever
             # Nothing was handed over yet: every record that waits is surely not in the log.
             reason = NotAppendedError(f"kafka is not reached: {str(error) or type(error).__name__}")
@@ -178,10 +178,15 @@ class KafkaLogWriter:
             return
         for lane in lanes:
             lane.deadline = deadline
-        self._flying.update(dict.fromkeys(lanes))
+            if (
+                not lane.sending
+            ):  # all that waited had failed before; the broker refuses a batch of nothing
+                lane.busy = False
+                del batches[lane]
+        self._flying.update(dict.fromkeys(batches))
         if self._sweeper is None:
             self._sweeper = asyncio.get_running_loop().call_later(SWEEP_S, self._sweep)
-        await producer.deliver(topic, batches)
+        await producer.deliver(topic, list(batches.values()))
 
     def _pack(self, producer: Producer, lane: _Lane) -> Batch:
         """Moves as many waiting records as fit into a batch."""

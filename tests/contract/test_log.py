@@ -28,6 +28,7 @@ from shared.adapters.nats import NatsBus
 from shared.errors import UnknownOutcome
 from shared.log import LogError, LogReader, LogWriter, NotAppendedError, Record, partition_of
 from tests.servers import KafkaServer, NatsServer
+from tests.support import until
 
 PARTITIONS = 4
 
@@ -481,6 +482,21 @@ class TestKafka:
             with pytest.raises(UnknownOutcome):
                 await log.writer.append(topic, "p_1_2", b"out of step")
             await log.writer.append(topic, "p_1_2", b"again")
+            assert [r.value for r in await take(reader, 2)] == [b"first", b"again"]
+
+    async def test_what_failed_with_the_batch_before_is_not_sent_as_an_empty_one(
+        self, kafka_server: KafkaServer, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        topic = next(_topics)
+        async with kafka_log(kafka_server, topic) as log, log.reader(Keeper()) as reader:
+            await log.writer.append(topic, "p_1_2", b"first")
+            writer, producer = producing(log)
+            producer._numbers = dict.fromkeys(producer._numbers, 1_000)
+            with pytest.raises(UnknownOutcome):
+                await writer.append_all(topic, [("p_1_2", b"x" * (200 << 10))] * 5)
+            await until(lambda: not any(x.busy or x.waiting for x in writer._lanes.values()))
+            await writer.append(topic, "p_1_2", b"again")
+            assert caplog.text.count("the producer is replaced") == 1
             assert [r.value for r in await take(reader, 2)] == [b"first", b"again"]
 
     async def test_a_replaced_producer_holds_no_partition(
