@@ -4,6 +4,7 @@ Every host calls this; so a handler behaves the same in a test, on NATS and behi
 """
 
 import logging
+import re
 from typing import Any
 
 import msgspec
@@ -17,6 +18,9 @@ from shared.log import REQUESTS, LogWriter, NotAppendedError
 
 log = logging.getLogger(__name__)
 _encode = msgspec.json.encode
+_MISSING = re.compile("missing required field `([^`]+)`").search
+_AT_THE_END = r"$(?!\\n)"
+"""How msgspec quotes what our patterns end in: `$` alone would let a line break through."""
 
 
 async def invoke(
@@ -63,7 +67,10 @@ def _decode(handler: Handler | FactHandler, payload: bytes) -> object:
         return handler.decode(payload or b"{}")
     except msgspec.ValidationError as error:
         what, _, path = str(error).partition(" - at `$")
-        raise BadRequest(what, field=path.rstrip("`").lstrip(".") or None) from None
+        missing = _MISSING(what)
+        names = (path.rstrip("`").lstrip("."), missing[1] if missing else "")
+        what = what.replace(_AT_THE_END, "$")
+        raise BadRequest(what, field=".".join(filter(None, names)) or None) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadRequest(f"not valid JSON: {str(error)[:200]}") from None
 
