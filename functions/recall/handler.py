@@ -35,7 +35,7 @@ class Finder(Protocol):
         """The message, recalled or not; None if there is none. Raises: Unavailable."""
 
     async def sees(self, user_id: int, row: MessageRow) -> bool:
-        """Whether it is there for a user. Raises: Unavailable."""
+        """Whether it is there for a user, not cleared nor older than his membership. Raises: Unavailable."""
 
 
 class Rights(Protocol):
@@ -103,7 +103,8 @@ async def react(cmd: ReactToMessage, ctx: Context[Deps]) -> Outcome[Changed]:
     """Adds or removes one's own reaction."""
     row, _ = await _seen(cmd.msg_id, ctx)
     await _may_write(row, ctx)
-    await _check_shown(row, ctx)
+    if not await ctx.deps.messages.sees(ctx.user_id, row):
+        raise _missing(cmd.msg_id)
     request = ReactRequested(
         **ctx.asked(row.conversation_id),
         msg_id=cmd.msg_id,
@@ -119,7 +120,6 @@ async def pin(cmd: PinMessage, ctx: Context[Deps]) -> Outcome[Changed]:
     await _may_write(row, ctx)
     if role is not None and not allowed("pin", role):
         raise Forbidden("only the owner and admins of a group pin messages")
-    await _check_shown(row, ctx)
     request = PinRequested(
         **ctx.asked(row.conversation_id),
         msg_id=cmd.msg_id,
@@ -146,12 +146,6 @@ async def _seen(msg_id: str, ctx: Context[Deps]) -> tuple[MessageRow, Role | Non
     if ctx.user_id not in (members_of_private(row.conversation_id) or ()):
         raise missing
     return row, None
-
-
-async def _check_shown(row: MessageRow, ctx: Context[Deps]) -> None:
-    """Refuses what the asker has cleared or what is older than his membership. Raises: NotFound."""
-    if not await ctx.deps.messages.sees(ctx.user_id, row):
-        raise _missing(row.msg_id)
 
 
 def _missing(msg_id: str) -> NotFound:
