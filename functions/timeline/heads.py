@@ -8,7 +8,6 @@ from typing import NamedTuple
 from functions.timeline.pending import Pending
 from functions.timeline.state import Progress
 from shared.errors import Unavailable
-from shared.ids import Private, members_of_private
 
 QUIET_S = 1.0
 SWEEP_S = 1.0
@@ -23,8 +22,8 @@ class Newest(NamedTuple):
     members_version: int
 
 
-SendHead = Callable[[str, Private | None, int, int, int], None]
-"""(conversation_id, members (None: a group), seq, rev, members_version). Raises Unavailable if the bus is away."""
+SendHead = Callable[[Newest], None]
+"""Raises Unavailable if the bus is away."""
 Lately = Callable[[Mapping[int, Progress]], Awaitable[Iterable[Newest]]]
 """See `Store.lately`."""
 
@@ -35,21 +34,15 @@ class Heads:
     def __init__(self, send: SendHead, lately: Lately) -> None:
         self._send = send
         self._lately = lately
-        self._due: dict[str, tuple[float, Private | None, int, int, int]] = {}
+        self._due: dict[str, tuple[float, Newest]] = {}
         self._claimed: dict[int, Progress] = {}
 
     def stored(self, pending: Pending) -> None:
         """Notes the conversations of a COMMIT."""
         due = asyncio.get_running_loop().time() + QUIET_S
         for conversation_id, head in pending.heads.items():
-            members = pending.members[conversation_id]
-            self._due[conversation_id] = (
-                due,
-                members,
-                head.max_seq,
-                head.max_rev,
-                head.members_version,
-            )
+            newest = Newest(conversation_id, head.max_seq, head.max_rev, head.members_version)
+            self._due[conversation_id] = due, newest
 
     def claimed(self, progress: Mapping[int, Progress]) -> None:
         """Notes partitions whose owner may have died before he sent the heads of what he had stored."""
@@ -62,19 +55,15 @@ class Heads:
             if self._claimed:
                 progress, self._claimed = self._claimed, {}
                 for newest in await self._lately(progress):
-                    members = members_of_private(newest.conversation_id)
                     # What was stored since then is there already, and newer.
-                    self._due.setdefault(newest.conversation_id, (0.0, members, *newest[1:]))
+                    self._due.setdefault(newest.conversation_id, (0.0, newest))
             self.sweep(asyncio.get_running_loop().time())
 
     def sweep(self, now: float = math.inf) -> None:
         """Sends what is due, by default all; keeps what the bus does not take."""
-        due: Mapping[str, tuple[float, Private | None, int, int, int]] = {
-            c: d for c, d in self._due.items() if d[0] <= now
-        }
-        for conversation_id, (_, members, seq, rev, version) in due.items():
+        for newest in [newest for due, newest in self._due.values() if due <= now]:
             try:
-                self._send(conversation_id, members, seq, rev, version)
+                self._send(newest)
             except Unavailable:
                 return
-            del self._due[conversation_id]
+            del self._due[newest.conversation_id]

@@ -18,7 +18,6 @@ from functions.timeline.state import (
     Write,
 )
 from schemas.records import SystemRequested
-from shared.ids import Private
 
 
 class Traced(NamedTuple):
@@ -51,8 +50,6 @@ class Pending:
         self.keys: list[Row] = []
         self.heads: dict[str, ConversationRow] = {}
         """By id; the newest state of each."""
-        self.members: dict[str, Private | None] = {}
-        """Of the same conversations."""
         self.months: list[Row] = []
         self.memberships: list[Row] = []
         self.positions: dict[Place, Row] = {}
@@ -93,7 +90,6 @@ class Pending:
         self.messages[effect.month].append(effect.row)
         self.keys.append(effect.key_row)
         self.heads[conversation_id] = effect.head
-        self.members[conversation_id] = effect.members
         if effect.opens_month:
             self.months.append((conversation_id, effect.month, effect.seq))
         if effect.seq == 1 and effect.members is not None:
@@ -129,7 +125,6 @@ class Pending:
         conversation_id = effect.request.conversation_id
         self.changes[effect.month][effect.msg_id] = effect.row
         self.heads[conversation_id] = effect.head
-        self.members[conversation_id] = effect.members
         for write in effect.writes:
             self._write(write)
 
@@ -138,7 +133,6 @@ class Pending:
         self.positions[effect.request.user_id, conversation_id] = effect.row
         if effect.head is not None:
             self.heads[conversation_id] = effect.head
-            self.members[conversation_id] = effect.members
 
     def _write(self, write: Write) -> None:
         table, key, row = write

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 import msgspec
 
+from functions.timeline.heads import Newest
 from functions.timeline.metrics import Counters
 from functions.timeline.pending import Answered
 from functions.timeline.state import (
@@ -24,7 +25,7 @@ from shared import subjects
 from shared.bus import Bus, pack_headers
 from shared.errors import Internal, Unavailable
 from shared.function import frame
-from shared.ids import Private, group_of
+from shared.ids import Private, group_of, members_of_private
 from shared.telemetry import trace_id
 
 
@@ -59,18 +60,12 @@ class Publisher:
         for reply, ack in answers:
             self._send(reply, ack)
 
-    def head(
-        self,
-        conversation_id: str,
-        members: Private | None,
-        seq: int,
-        rev: int,
-        members_version: int,
-    ) -> None:
+    def head(self, newest: Newest) -> None:
         """Tells the members' devices how far a conversation is. Raises: Unavailable."""
-        push = frame(Head(conversation_id, seq, rev), Head.type)
-        headers = _headers("", None if members else members_version)
-        for subject in _audience(conversation_id, members):
+        members = members_of_private(newest.conversation_id)
+        push = frame(Head(newest.conversation_id, newest.seq, newest.rev), Head.type)
+        headers = _headers("", None if members else newest.members_version)
+        for subject in _audience(newest.conversation_id, members):
             self._bus.send(subject, push, headers=headers)
 
     def _send(self, subject: str, payload: bytes) -> None:

@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from functions.timeline.core import apply, prepare
+from functions.timeline.heads import Newest
 from functions.timeline.metrics import Counters
 from functions.timeline.pending import Answered, Pending
 from functions.timeline.publish import Publisher
@@ -116,7 +117,7 @@ async def test_one_publish_for_all_members_names_the_version_they_are_of(road: R
     assert [header(h, b"Im-Members: ") for s, _, h in road.published if s != INBOX] == ["2", "2"]
     publisher = Publisher(road.bus, Counters())
     road.published.clear()
-    publisher.head(GROUP, None, 4, 0, 2)
+    publisher.head(Newest(GROUP, 4, 0, 2))
     await road.bus.flush()
     ((subject, _, headers),) = road.published
     assert (subject, header(headers, b"Im-Members: ")) == ("im.v1.group.5", "2")
