@@ -10,12 +10,11 @@ from functions.history.changes import ChangeReader, Changes
 from functions.history.listing import Unstored
 from functions.history.pages import MAX_ANSWER, Page
 from functions.history.span import Bounds
-from functions.history.view import Head, Mine, View, check_private
+from functions.history.view import Head, Mine, View, check_private, is_private_of
 from schemas.messages import GetHistory, Position, ReadState, Sync
 from schemas.types import Model
 from shared.errors import BadRequest
 from shared.function import Context, Outcome
-from shared.ids import members_of_private
 
 MAX_POSITIONS = 500
 AT_ONCE = 16
@@ -152,7 +151,7 @@ async def _conversations(
         c: View(Head(), Mine())
         for c in fresh or ()
         if c not in views and after < c and (upto is None or c <= upto)
-        if user_id in (members_of_private(c) or ())
+        if is_private_of(user_id, c)
     }
     if begun:
         views |= begun

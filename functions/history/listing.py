@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, Protocol
 import msgspec
 
 from functions.history.tail import Cached, Tail
-from functions.history.view import Head, Mine, check_private, not_mine
+from functions.history.view import Head, Mine, check_private, is_private_of, not_mine
 from schemas.conversations import (
     ClearConversation,
     ConversationState,
@@ -17,7 +17,6 @@ from schemas.events import ConversationChanged
 from schemas.types import Model
 from shared.errors import BadRequest, Unavailable
 from shared.function import Context, Outcome, Push, to_user
-from shared.ids import members_of_private
 from shared.patience import until_stored
 
 
@@ -200,14 +199,12 @@ async def _with_unstored(
 ) -> list[Entry]:
     """Adds what is not stored yet: to the counts, and on the first page conversations that are not there at all."""
     fresh, entries = await _grown(deps, user_id, stored)
-    if not first or not fresh:
+    unseen = (fresh or frozenset()) - {e.place.conversation_id for e in stored}
+    if not first or not unseen:
         return entries
-    unseen = sorted(fresh - {e.place.conversation_id for e in stored})
-    if not unseen:
-        return entries
-    late = await deps.shelf.some(user_id, unseen)
+    late = await deps.shelf.some(user_id, sorted(unseen))
     elsewhere = {e.place.conversation_id for e in late}
-    begun = [c for c in unseen if c not in elsewhere and user_id in (members_of_private(c) or ())]
+    begun = [c for c in unseen if c not in elsewhere and is_private_of(user_id, c)]
     late = [
         # Stored since the page was read; what stands behind the page's end belongs to a later one.
         *(e for e in late if not stored or e.place[1:] > stored[-1].place[1:]),
@@ -232,8 +229,7 @@ def _longer(entry: Entry, tail: Tail, user_id: int) -> Entry:
     """The entry with the messages behind its last."""
     unread, mentions = entry.unread, entry.mentions
     seen = max(entry.mine.read_seq, entry.mine.low)
-    seq, last = entry.head.seq, entry.last
-    ms = entry.fresh_ms
+    seq, last, ms = entry.head.seq, entry.last, entry.fresh_ms
     for message, encoded in tail:
         seq, ms = message.seq, message.timestamp
         last = encoded if message.seq > entry.mine.low else last

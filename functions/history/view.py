@@ -73,12 +73,15 @@ def not_mine(conversation_id: str) -> AppError:
     return Forbidden("not your conversation", field="conversation_id")
 
 
+def is_private_of(user_id: int, conversation_id: str) -> bool:
+    """Whether it is a private conversation of this user, by its name alone."""
+    return user_id in (members_of_private(conversation_id) or ())
+
+
 def check_private(user_id: int, conversation_id: str) -> None:
     """Refuses private conversations of others by their name alone. Raises: Forbidden."""
-    if conversation_id.startswith("p_"):
-        pair = members_of_private(conversation_id)
-        if pair is None or user_id not in pair:
-            raise not_mine(conversation_id)
+    if conversation_id.startswith("p_") and not is_private_of(user_id, conversation_id):
+        raise not_mine(conversation_id)
 
 
 def known(view: View | None, conversation_id: str) -> View:

@@ -178,9 +178,8 @@ class KafkaLogWriter:
             return
         for lane in lanes:
             lane.deadline = deadline
-            if (
-                not lane.sending
-            ):  # all that waited had failed before; the broker refuses a batch of nothing
+            if not lane.sending:
+                # All that waited had failed before, and the broker refuses a batch of nothing.
                 lane.busy = False
                 del batches[lane]
         self._flying.update(dict.fromkeys(batches))

@@ -404,6 +404,14 @@ def producing(log: Log) -> tuple[KafkaLogWriter, Producer]:
     return log.writer, log.writer._producer
 
 
+async def put_out_of_step(log: Log, topic: str) -> KafkaLogWriter:
+    """Has appended to the partition of p_1_2, whose next batch the broker refuses."""
+    await log.writer.append(topic, "p_1_2", b"first")
+    writer, producer = producing(log)
+    producer._numbers = dict.fromkeys(producer._numbers, 1_000)
+    return writer
+
+
 class TestKafka:
     """What only a real broker does."""
 
@@ -476,9 +484,7 @@ class TestKafka:
     ) -> None:
         topic = next(_topics)
         async with kafka_log(kafka_server, topic) as log, log.reader(Keeper()) as reader:
-            await log.writer.append(topic, "p_1_2", b"first")
-            _, producer = producing(log)
-            producer._numbers = dict.fromkeys(producer._numbers, 1_000)
+            await put_out_of_step(log, topic)
             with pytest.raises(UnknownOutcome):
                 await log.writer.append(topic, "p_1_2", b"out of step")
             await log.writer.append(topic, "p_1_2", b"again")
@@ -489,9 +495,7 @@ class TestKafka:
     ) -> None:
         topic = next(_topics)
         async with kafka_log(kafka_server, topic) as log, log.reader(Keeper()) as reader:
-            await log.writer.append(topic, "p_1_2", b"first")
-            writer, producer = producing(log)
-            producer._numbers = dict.fromkeys(producer._numbers, 1_000)
+            writer = await put_out_of_step(log, topic)
             with pytest.raises(UnknownOutcome):
                 await writer.append_all(topic, [("p_1_2", b"x" * (200 << 10))] * 5)
             await until(lambda: not any(x.busy or x.waiting for x in writer._lanes.values()))
